@@ -1,0 +1,177 @@
+"""Seeing inside a net without leaving a trace: the only place that registers hooks.
+
+`trace` borrows a net for one or more forward passes. Inside the ``with``, what came out of each named layer is
+there to read, to differentiate or to replace; afterwards the net is exactly as before, whatever happened.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from vizcore.records import Layer, LayerNotFound, Model, UnsupportedModel
+
+Replacement = Callable[[Tensor], Tensor]
+
+
+class Trace(Mapping[str, Tensor]):
+    """What came out of each layer in the latest forward pass, by dotted name, in order of execution."""
+
+    def __init__(self, model: Model, wanted: tuple[str, ...]) -> None:
+        self._model, self._wanted = model, wanted
+        self._outputs: dict[str, Tensor] = {}
+
+    def __getitem__(self, layer: str) -> Tensor:
+        if layer not in self._outputs:
+            raise LayerNotFound(
+                f"The layer “{layer}” of {self._model.title} did not run in the forward pass: it only holds others, "
+                "or is not used."
+            )
+        return self._outputs[layer]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._wanted)
+
+    def __len__(self) -> int:
+        return len(self._wanted)
+
+
+@contextmanager
+def trace(
+    model: Model,
+    layers: Iterable[str],
+    *,
+    grad: bool = False,
+    replace: Mapping[str, Replacement] | None = None,
+) -> Iterator[Trace]:
+    """Borrow the net: record what comes out of ``layers`` in each forward pass run inside the ``with``.
+
+    The recorded tensor is what the module returned, before anything in place changes it. With ``grad`` the pass
+    is plain up to the first of ``layers`` and differentiable after it, so that ``torch.autograd.grad`` of a score
+    with respect to ``seen[layer]`` costs only what follows that layer; without, nothing is differentiable.
+    ``replace`` maps a layer to a function of its output; what the function returns goes on instead.
+
+    Holds ``model.lock`` throughout, never writes ``.grad``, and leaves hooks, modes, flags and buffers as
+    they were on any exit. Raises LayerNotFound for a name that the net lacks or that did not run, and
+    UnsupportedModel for a layer that runs more than once a pass or does not return one tensor.
+    """
+    if hasattr(model.net, "_orig_mod") or isinstance(model.net, torch.jit.ScriptModule):
+        raise UnsupportedModel(
+            f"{model.title} is compiled, and a compiled net does not show its layers. Hand over the plain module "
+            "(of a torch.compile result: net._orig_mod)."
+        )
+    replace = dict(replace or {})
+    wanted = tuple(dict.fromkeys((*layers, *replace)))
+    modules = {name: find_layer(model, name) for name in wanted}
+    seen = Trace(model, wanted)
+
+    def start_pass(module: nn.Module, args: object) -> None:
+        seen._outputs.clear()
+        torch.set_grad_enabled(False)
+
+    def watch(name: str) -> Callable[[nn.Module, object, object], object]:
+        def hook(module: nn.Module, args: object, output: object) -> object:
+            if name in seen._outputs:
+                raise UnsupportedModel(
+                    f"The layer “{name}” runs more than once in a pass of {model.title}, so what comes out of it is "
+                    "not one thing. Choose a layer that runs once."
+                )
+            if not isinstance(output, Tensor):
+                raise UnsupportedModel(
+                    f"The layer “{name}” of {model.title} returns a {type(output).__name__}, not one tensor."
+                )
+            if name in replace:
+                output = replace[name](output)
+            if grad and not output.requires_grad:
+                # What precedes the layer needs no graph: it starts here. Leaving no_grad in `trace` puts
+                # the caller's mode back.
+                torch.set_grad_enabled(True)
+                output = output.detach().requires_grad_()
+            seen._outputs[name] = output
+            # A copy goes on, so that an in-place ReLU behind the layer changes the copy.
+            return output.clone()
+
+        return hook
+
+    with model.lock, torch.no_grad():
+        handles = [model.net.register_forward_pre_hook(start_pass)]
+        try:
+            handles += [module.register_forward_hook(watch(name)) for name, module in modules.items()]
+            yield seen
+            for name in wanted:
+                seen[name]
+        finally:
+            for handle in handles:
+                handle.remove()
+            seen._outputs.clear()
+
+
+def find_layer(model: Model, name: str) -> nn.Module:
+    """The module at a dotted name, or LayerNotFound with the nearest names."""
+    modules = dict(model.net.named_modules())
+    if isinstance(name, str) and name and name in modules:
+        return modules[name]
+    near = difflib.get_close_matches(str(name), [known for known in modules if known], n=3, cutoff=0.3)
+    listed = ", ".join(f"“{known}”" for known in near or list(modules)[1:6])
+    raise LayerNotFound(f"{model.title} has no layer {name!r}. {'The nearest are' if near else 'It has'} {listed}.")
+
+
+def list_layers(model: Model) -> tuple[Layer, ...]:
+    """Every layer that runs exactly once a pass and returns one tensor, in the order in which they finish.
+
+    One forward pass of a black picture of the model's own input size.
+    """
+    ran: list[Layer] = []
+
+    def watch(name: str) -> Callable[[nn.Module, object, object], None]:
+        def hook(module: nn.Module, args: object, output: object) -> None:
+            shape = tuple(output.shape[1:]) if isinstance(output, Tensor) else ()
+            ran.append(Layer(name, type(module).__name__, shape))
+
+        return hook
+
+    with model.lock, torch.no_grad():
+        handles = []
+        try:
+            handles += [m.register_forward_hook(watch(name)) for name, m in model.net.named_modules() if name]
+            model.logits(torch.zeros(1, 3, *model.input_size))
+        finally:
+            for handle in handles:
+                handle.remove()
+    names = [layer.name for layer in ran]
+    return tuple(layer for layer in ran if layer.shape and names.count(layer.name) == 1)
+
+
+def map_layers(model: Model) -> tuple[Layer, ...]:
+    """The layers of `list_layers` whose output is maps, (C, h, w)."""
+    return tuple(layer for layer in list_layers(model) if len(layer.shape) == 3)
+
+
+def require_maps(model: Model, layer: str, output: Tensor) -> Tensor:
+    """``output`` (N, C, h, w) as it is, or LayerNotFound listing layers that do have maps."""
+    if output.ndim == 4:
+        return output
+    names = [known.name for known in map_layers(model)]
+    shown = ", ".join(f"“{name}”" for name in names[-8:])
+    raise LayerNotFound(
+        f"The layer “{layer}” of {model.title} gives {' × '.join(map(str, output.shape[1:]))} numbers, not maps. "
+        f"Layers with maps are, from the last: {shown or 'none'}."
+    )
+
+
+def stages(model: Model, layers: tuple[Layer, ...] | None = None) -> tuple[Layer, ...]:
+    """The net in a strip: its outermost layers with maps, opened where one of them holds nearly everything.
+
+    ``layers`` is what `map_layers` gave, where it is at hand already.
+    """
+    layers = layers or map_layers(model)
+    strip = tuple(layer for layer in layers if "." not in layer.name)
+    if len(strip) < 6:  # such as VGG's "features": the stages are one level down
+        inner = tuple(layer for layer in layers if layer.name.count(".") <= 1)
+        opened = {layer.name.split(".")[0] for layer in inner if "." in layer.name}
+        strip = tuple(layer for layer in inner if layer.name not in opened)
+    return strip
