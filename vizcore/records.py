@@ -88,13 +88,14 @@ class Model:
         """The floating-point type of the parameters (float32 for a net without any)."""
         return next((p.dtype for p in self.net.parameters() if p.is_floating_point()), torch.float32)
 
-    def logits(self, pixels: Tensor) -> Tensor:
+    def logits(self, pixels: Tensor, *, rows: int | None = None) -> Tensor:
         """Scores before any softmax, (N, K), of RGB ``pixels`` in [0, 1], shape (N, 3, H, W).
 
         Converts to grey where the net is grey, and normalises, inside: gradients and baselines live in
         pixel space. Runs in eval mode whatever the mode of ``net``, which comes back as it was. One forward
-        pass, under ``lock``. Raises BadParameter on another shape and UnsupportedModel when the net does
-        not answer with (N, K) finite numbers.
+        pass, under ``lock``. ``rows`` is how many rows to expect where a layer replaced by `hooks.trace` changes N.
+        Raises BadParameter on another shape and UnsupportedModel when the net
+        does not answer with (N, K) finite numbers.
         """
         check_pixels(pixels)
         weight = next(self.net.parameters(), None)
@@ -114,10 +115,11 @@ class Model:
                 f"{self.title} answers with a {type(output).__name__}; CNN Lens needs one tensor of scores, "
                 "(N, K). Wrap the net so that forward() returns that tensor."
             )
-        if output.ndim != 2 or len(output) != len(pixels):
+        rows = len(pixels) if rows is None else rows
+        if output.ndim != 2 or len(output) != rows:
             raise UnsupportedModel(
                 f"{self.title} answers with the shape {tuple(output.shape)}; CNN Lens needs scores of the "
-                f"shape (N, K), here ({len(pixels)}, K)."
+                f"shape (N, K), here ({rows}, K)."
             )
         if not torch.isfinite(output).all():
             raise UnsupportedModel(

@@ -1,0 +1,349 @@
+"""Class activation maps: which places of a layer speak for a class.
+
+Zhou et al. (*Learning Deep Features for Discriminative Localization*, CVPR 2016) read the map off the weights of a
+net that ends in global average pooling and one linear layer; Selvaraju et al. (*Grad-CAM*, ICCV 2017) and those after
+them weigh the channels of any layer by gradients, by their principal component, or by what hiding them does. Each is
+one row of `CAM_METHODS`. With A the layer's maps and s the target's logit, Grad-CAM is relu(Σ_c mean_hw(∂s/∂A_c) · A_c).
+
+Values are raw, at the layer's own resolution, in the unit that the formula gives: nothing is rescaled to [0, 1], so maps of
+two classes can be compared. The net runs once for the gradient methods, and only what follows the layer is
+differentiated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vizcore.hooks import find_layer, require_maps, trace
+from vizcore.records import (
+    BadParameter,
+    Heatmap,
+    Model,
+    Progress,
+    UnsupportedModel,
+    check_pixels,
+    check_target,
+    check_whole,
+)
+
+
+@dataclass(frozen=True)
+class CamMethod:
+    """One row of the family. ``needs`` is what the formula reads: "weights", "gradient", "maps" or "passes"."""
+
+    title: str
+    reference: str
+    needs: str
+    formula: str
+    reading: str
+    weakness: str
+
+
+def cam(
+    model: Model,
+    pixels: Tensor,
+    target: int,
+    method: str = "grad_cam",
+    layer: str | None = None,
+    *,
+    batch_size: int = 8,
+    progress: Progress | None = None,
+) -> Heatmap:
+    """The class activation map of ``target`` for one picture, ``pixels`` (1, 3, H, W) in [0, 1].
+
+    ``layer`` is a dotted name whose output is maps (C, h, w); None takes ``model.layers["cam"]``. Values are (h, w),
+    positive = evidence for the target; signed for ``cam`` and ``hires_cam``, class-blind for ``eigen_cam``, at
+    least 0 for the rest. ``score`` is the target's logit.
+
+    Cost: one pass up to the layer and about two after it; ``score_cam`` one pass a channel, ``ablation_cam`` one pass a
+    channel from the layer on. Work goes ``batch_size`` pictures at a time (ablations of small maps more),
+    so memory does not grow with the channels. Raises BadParameter, LayerNotFound, and UnsupportedModel where
+    the net does not allow the method.
+    """
+    if method not in CAM_METHODS:
+        raise BadParameter(f"method is {method!r}; it must be one of {', '.join(CAM_METHODS)}.")
+    check_pixels(pixels, one=True)
+    check_whole("batch_size", batch_size, 1, 4096)
+    target = check_target(model, target)
+    layer = model.layers["cam"] if layer is None else layer
+    needs = CAM_METHODS[method].needs
+
+    with trace(model, [layer], grad=needs == "gradient") as seen:
+        logits = model.logits(pixels)
+        target = check_target(model, target, logits.shape[1])
+        score = logits[0, target]
+        maps = require_maps(model, layer, seen[layer])
+        gradient = _gradient(model, layer, score, maps)[0].double() if needs == "gradient" else None
+        maps = maps.detach()[0]  # (C, h, w)
+    # The formulas take cubes of gradients and sums over thousands of numbers: float64 costs nothing here.
+    wide = maps.double()
+
+    if gradient is not None:
+        values = GRADIENT_FORMULAS[method](wide, gradient)
+    elif method == "cam":
+        values = weighted_sum(_class_weights(model, layer, maps, logits[0])[target].double(), wide)
+    elif method == "eigen_cam":
+        values = eigen_cam(wide)
+    elif method == "score_cam":
+        values = score_cam(wide, _scores_of_masked(model, pixels, target, maps, batch_size, progress).double())
+    else:
+        ablated = _scores_without_channel(model, pixels, target, layer, maps, logits[0], batch_size, progress)
+        values = ablation_cam(wide, score.double(), ablated.double())
+    if progress and needs != "passes":
+        progress(1, 1)
+
+    return Heatmap(
+        values=values.float().cpu().numpy(),
+        method=method,
+        model_name=model.name,
+        layer=layer,
+        target=target,
+        score=float(score),
+        params={"score": "logit"},
+        notes=_notes(method, values, float(score)),
+    )
+
+
+def grad_cam(maps: Tensor, gradient: Tensor) -> Tensor:
+    return F.relu(weighted_sum(gradient.mean((1, 2)), maps))
+
+
+def grad_cam_pp(maps: Tensor, gradient: Tensor) -> Tensor:
+    # The paper's closed form for a score exp(s); its factor exp(s), the same for every place, is left out.
+    total = maps.sum((1, 2), keepdim=True)  # (C, 1, 1)
+    alpha = _ratio(gradient**2, 2 * gradient**2 + total * gradient**3)
+    return F.relu(weighted_sum((alpha * F.relu(gradient)).sum((1, 2)), maps))
+
+
+def xgrad_cam(maps: Tensor, gradient: Tensor) -> Tensor:
+    share = _ratio(maps, maps.sum((1, 2), keepdim=True))
+    return F.relu(weighted_sum((share * gradient).sum((1, 2)), maps))
+
+
+def hires_cam(maps: Tensor, gradient: Tensor) -> Tensor:
+    return (gradient * maps).sum(0)
+
+
+def layer_cam(maps: Tensor, gradient: Tensor) -> Tensor:
+    return F.relu((F.relu(gradient) * maps).sum(0))
+
+
+def eigen_cam(maps: Tensor) -> Tensor:
+    places = maps.flatten(1).T  # (h·w, C), not centred, as in the paper
+    _, _, components = torch.linalg.svd(places, full_matrices=False)
+    projection = (places @ components[0]).view(maps.shape[1:])
+    return projection if projection.sum() >= 0 else -projection  # a singular vector has no sign of its own
+
+
+def score_cam(maps: Tensor, scores: Tensor) -> Tensor:
+    """``scores`` (C,): the target's logit with the picture multiplied by each map, scaled to [0, 1]."""
+    return F.relu(weighted_sum(scores.softmax(0), maps))
+
+
+def ablation_cam(maps: Tensor, score: Tensor, scores: Tensor) -> Tensor:
+    """``scores`` (C,): the target's logit with each map set to zero."""
+    return F.relu(weighted_sum((score - scores) / score, maps))
+
+
+def weighted_sum(weights: Tensor, maps: Tensor) -> Tensor:
+    """Σ_c weights_c · maps_c: (C,), (C, h, w) -> (h, w)."""
+    return torch.einsum("c,chw->hw", weights, maps)
+
+
+GRADIENT_FORMULAS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
+    {f.__name__: f for f in (grad_cam, grad_cam_pp, xgrad_cam, hires_cam, layer_cam)}
+)
+
+CAM_METHODS: Mapping[str, CamMethod] = MappingProxyType(
+    {
+        "cam": CamMethod(
+            "CAM",
+            "Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016",
+            "weights",
+            r"\sum_c w_c^{k} A_c",
+            "The class's own weights, spread over the maps that they read: the mean of the map plus the bias is the logit.",
+            "Only for nets that end in global average pooling and one linear layer.",
+        ),
+        "grad_cam": CamMethod(
+            "Grad-CAM",
+            "Selvaraju et al., Grad-CAM, ICCV 2017",
+            "gradient",
+            r"\mathrm{relu}\Big(\sum_c \overline{\partial s/\partial A_c}\; A_c\Big)",
+            "Channels that raise the class's score, each weighed by its mean gradient, added up.",
+            "Averaging the gradient over the map can light up places that the score does not depend on.",
+        ),
+        "grad_cam_pp": CamMethod(
+            "Grad-CAM++",
+            "Chattopadhay et al., Grad-CAM++, WACV 2018",
+            "gradient",
+            r"\mathrm{relu}\Big(\sum_c \sum_{ij} \alpha_{cij}\,\mathrm{relu}(\partial s/\partial A_{cij})\; A_c\Big)",
+            "Like Grad-CAM, with places of positive gradient counted more: several objects of one class all show.",
+            "Ignores negative gradients, so it is less able to tell classes apart.",
+        ),
+        "xgrad_cam": CamMethod(
+            "XGrad-CAM",
+            "Fu et al., Axiom-based Grad-CAM, BMVC 2020",
+            "gradient",
+            r"\mathrm{relu}\Big(\sum_c \sum_{ij} \tfrac{A_{cij}}{\sum A_c}\,\partial s/\partial A_{cij}\; A_c\Big)",
+            "Grad-CAM with the gradient averaged where the channel is active.",
+            "A channel whose values sum to nearly zero gets a large, unstable weight.",
+        ),
+        "hires_cam": CamMethod(
+            "HiResCAM",
+            "Draelos & Carin, Use HiResCAM instead of Grad-CAM, 2020",
+            "gradient",
+            r"\sum_c \partial s/\partial A_c \odot A_c",
+            "Gradient times activation, place by place. Where the rest of the net is linear, the map sums to the score.",
+            "Signed and noisier at early layers.",
+        ),
+        "layer_cam": CamMethod(
+            "LayerCAM",
+            "Jiang et al., LayerCAM, IEEE TIP 2021",
+            "gradient",
+            r"\mathrm{relu}\Big(\sum_c \mathrm{relu}(\partial s/\partial A_c) \odot A_c\Big)",
+            "Each place weighed by its own positive gradient: sharp at early layers too.",
+            "Evidence against the class is thrown away before the sum.",
+        ),
+        "eigen_cam": CamMethod(
+            "Eigen-CAM",
+            "Muhammad & Yeasin, Eigen-CAM, IJCNN 2020",
+            "maps",
+            r"A^{\top} v_1,\quad A = U \Sigma V^{\top}",
+            "The first principal component of the maps: what the layer sees most of.",
+            "Knows nothing of the class: the map is the same for each.",
+        ),
+        "score_cam": CamMethod(
+            "Score-CAM",
+            "Wang et al., Score-CAM, CVPR Workshops 2020",
+            "passes",
+            r"\mathrm{relu}\Big(\sum_c \mathrm{softmax}_c\big(s(x \odot \hat A_c)\big)\; A_c\Big)",
+            "The picture is masked with each map in turn; maps that keep the score high count.",
+            "One pass a channel; pictures dimmed by a mask are unlike any that the net was trained on.",
+        ),
+        "ablation_cam": CamMethod(
+            "Ablation-CAM",
+            "Ramaswamy & Desai, Ablation-CAM, WACV 2020",
+            "passes",
+            r"\mathrm{relu}\Big(\sum_c \tfrac{s - s_{\setminus c}}{s}\; A_c\Big)",
+            "Each channel is set to zero in turn; those whose loss lowers the score count.",
+            "One pass a channel; the division by the score turns signs around where the score is negative.",
+        ),
+    }
+)
+
+
+def _ratio(above: Tensor, below: Tensor) -> Tensor:
+    """above / below, and 0 where below is 0 (a channel that is silent, or without gradient, has no say)."""
+    return torch.where(below == 0, 0.0, above / torch.where(below == 0, 1.0, below))
+
+
+def _gradient(model: Model, layer: str, score: Tensor, maps: Tensor) -> Tensor:
+    if not score.requires_grad:
+        raise UnsupportedModel(
+            f"The score of {model.title} does not depend on the layer “{layer}” in a differentiable way."
+        )
+    (gradient,) = torch.autograd.grad(score, maps, allow_unused=True)
+    if gradient is None:
+        raise UnsupportedModel(f"The score of {model.title} does not depend on the layer “{layer}”.")
+    return gradient
+
+
+def _class_weights(model: Model, layer: str, maps: Tensor, logits: Tensor) -> Tensor:
+    """The (K, C) weights of the last layer, after proving that the net is GAP and one linear layer behind ``layer``."""
+    name = model.layers.get("classifier", "")
+    classifier = find_layer(model, name) if name else None
+    if isinstance(classifier, nn.Linear) and classifier.in_features == len(maps):
+        expected = classifier(maps.mean((1, 2)))
+        if torch.allclose(expected, logits, rtol=1e-3, atol=1e-3 * float(logits.abs().max())):
+            return classifier.weight.detach()
+    raise UnsupportedModel(
+        f"CAM needs a net that ends in global average pooling and one linear layer; behind “{layer}” {model.title} "
+        "does something else. Grad-CAM works here and means the same where CAM is defined."
+    )
+
+
+def _scores_of_masked(
+    model: Model, pixels: Tensor, target: int, maps: Tensor, batch_size: int, progress: Progress | None
+) -> Tensor:
+    """The target's logit (C,) with the picture multiplied by each map, upsampled and scaled to [0, 1].
+
+    Black is what a mask of 0 leaves. A constant map has no shape to mask with: its mask is 0 everywhere.
+    """
+    scores = []
+    for start in range(0, len(maps), batch_size):
+        part = maps[start : start + batch_size, None]  # (b, 1, h, w)
+        mask = F.interpolate(part, pixels.shape[2:], mode="bilinear", align_corners=False)  # (b, 1, H, W)
+        low, high = mask.amin((2, 3), keepdim=True), mask.amax((2, 3), keepdim=True)
+        mask = _ratio(mask - low, high - low) * (part.amax((2, 3), keepdim=True) > part.amin((2, 3), keepdim=True))
+        with torch.no_grad():
+            scores.append(model.logits(pixels.to(mask) * mask)[:, target])
+        if progress:
+            progress(min(start + batch_size, len(maps)), len(maps))
+    return torch.cat(scores)
+
+
+def _scores_without_channel(
+    model: Model,
+    pixels: Tensor,
+    target: int,
+    layer: str,
+    maps: Tensor,
+    logits: Tensor,
+    batch_size: int,
+    progress: Progress | None,
+) -> Tensor:
+    """The target's logit (C,) with each channel of the layer set to zero.
+
+    What precedes the layer does not depend on the channel: it runs with one picture, which becomes a batch of ablated
+    copies at the layer. Where the net joins that batch with something computed for one picture only, and cannot,
+    the whole batch runs from the start.
+    """
+
+    def run(ablate: Callable[[Tensor], Tensor], copies: int, rows: int) -> Tensor:
+        with trace(model, [], replace={layer: ablate}):
+            return model.logits(pixels.expand(copies, -1, -1, -1), rows=rows)
+
+    channels = len(maps)
+    # As many floats as `batch_size` pictures of 224×224 have, where the maps are smaller than that.
+    chunk = min(max(batch_size, batch_size * 3 * 224 * 224 // maps.numel()), 256, channels)
+    try:
+        spread = torch.allclose(
+            run(lambda out: out.expand(2, -1, -1, -1), 1, 2), logits.expand(2, -1), rtol=1e-3, atol=1e-3
+        )
+    except (RuntimeError, UnsupportedModel):
+        spread = False
+    if not spread:
+        chunk = min(batch_size, channels)
+
+    scores = []
+    for start in range(0, channels, chunk):
+        removed = torch.arange(start, min(start + chunk, channels))
+
+        def ablate(out: Tensor, removed: Tensor = removed) -> Tensor:
+            copies = out.expand(len(removed), -1, -1, -1).clone()
+            copies[torch.arange(len(removed)), removed] = 0
+            return copies
+
+        scores.append(run(ablate, 1 if spread else len(removed), len(removed))[:, target])
+        if progress:
+            progress(min(start + chunk, channels), channels)
+    return torch.cat(scores)
+
+
+def _notes(method: str, values: Tensor, score: float) -> tuple[str, ...]:
+    notes = []
+    if values.numel() == 1:
+        notes.append("The layer has one place only (1 × 1), so the map cannot say where.")
+    if not bool(values.any()):
+        notes.append("The map is zero everywhere: at this layer the method finds no evidence for the class.")
+    elif values.numel() > 1 and bool((values == values.flatten()[0]).all()):
+        notes.append("The map has the same value everywhere: the method prefers no place to another.")
+    if method == "ablation_cam" and score <= 0:
+        notes.append("The class's score is not positive, and the formula divides by it: signs are turned around.")
+    return tuple(notes)
