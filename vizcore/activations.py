@@ -2,7 +2,8 @@
 
 The oldest look inside a CNN (Zeiler & Fergus, *Visualizing and Understanding Convolutional Networks*, ECCV 2014;
 Yosinski et al., *Understanding Neural Networks Through Deep Visualization*, 2015): each channel of a layer is a small
-picture of where its feature was found. Values are what comes out of the named module, before anything in place changes it.
+picture of where its feature was found. Values are what comes out of the named module, before anything in place
+changes it.
 """
 
 from __future__ import annotations

@@ -3,10 +3,11 @@
 Zhou et al. (*Learning Deep Features for Discriminative Localization*, CVPR 2016) read the map off the weights of a
 net that ends in global average pooling and one linear layer; Selvaraju et al. (*Grad-CAM*, ICCV 2017) and those after
 them weigh the channels of any layer by gradients, by their principal component, or by what hiding them does. Each is
-one row of `CAM_METHODS`. With A the layer's maps and s the target's logit, Grad-CAM is relu(Σ_c mean_hw(∂s/∂A_c) · A_c).
+one row of `CAM_METHODS`. With A the layer's maps and s the target's logit, Grad-CAM is relu(Σ_c mean_hw(∂s/∂A_c) ·
+A_c).
 
-Values are raw, at the layer's own resolution, in the unit that the formula gives: nothing is rescaled to [0, 1], so maps of
-two classes can be compared. The net runs once for the gradient methods, and only what follows the layer is
+Values are raw, at the layer's own resolution, in the unit that the formula gives: nothing is rescaled to [0, 1], so
+maps of two classes can be compared. The net runs once for the gradient methods, and only what follows the layer is
 differentiated.
 """
 

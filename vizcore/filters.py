@@ -1,9 +1,9 @@
 """The kernels of a convolution as numbers for pictures.
 
-First-layer kernels work on the picture itself, so they can be looked at (Krizhevsky et al., *ImageNet Classification with
-Deep CNNs*, NeurIPS 2012, figure 3): oriented edges, colour blobs. Kernels of deeper layers have no colours; they are
-slices, one for each channel that they read. Values are the weights as they are, signed, on one scale for the whole bank:
-scaling each kernel for itself would make a dead one look like the strongest.
+First-layer kernels work on the picture itself, so they can be looked at (Krizhevsky et al., *ImageNet Classification
+with Deep CNNs*, NeurIPS 2012, figure 3): oriented edges, colour blobs. Kernels of deeper layers have no colours; they
+are slices, one for each channel that they read. Values are the weights as they are, signed, on one scale for the
+whole bank: scaling each kernel for itself would make a dead one look like the strongest.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Occlusion sensitivity: how far the score falls when a part of the picture is hidden.
 
-Zeiler & Fergus (*Visualizing and Understanding Convolutional Networks*, ECCV 2014, section 4.2) slide a grey square over
-the picture and watch the class's score. Along each axis windows start at 0, stride, 2·stride, … up to the first that
-reaches the border, where it is clipped. The drop of a window is the score of the picture minus the score with the window
-hidden; the value of a pixel is the mean of the drops of the windows that cover it. Positive = evidence for the class.
+Zeiler & Fergus (*Visualizing and Understanding Convolutional Networks*, ECCV 2014, section 4.2) slide a grey square
+over the picture and watch the class's score. Along each axis windows start at 0, stride, 2·stride, … up to the first
+that reaches the border, where it is clipped. The drop of a window is the score of the picture minus the score with
+the window hidden; the value of a pixel is the mean of the drops of the windows that cover it. Positive = evidence for
+the class.
 
 Others average differently (Captum clips, others sum): the mean keeps the unit, a difference of scores.
 """
