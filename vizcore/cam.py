@@ -168,7 +168,7 @@ CAM_METHODS: Mapping[str, CamMethod] = MappingProxyType(
             "Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016",
             "weights",
             r"\sum_c w_c^{k} A_c",
-            "The class's own weights, spread over the maps that they read: the mean of the map plus the bias is the logit.",
+            "The class's own weights, spread over the maps that they read. Mean of the map plus bias = logit.",
             "Only for nets that end in global average pooling and one linear layer.",
         ),
         "grad_cam": CamMethod(
@@ -200,7 +200,7 @@ CAM_METHODS: Mapping[str, CamMethod] = MappingProxyType(
             "Draelos & Carin, Use HiResCAM instead of Grad-CAM, 2020",
             "gradient",
             r"\sum_c \partial s/\partial A_c \odot A_c",
-            "Gradient times activation, place by place. Where the rest of the net is linear, the map sums to the score.",
+            "Gradient times activation, place by place. Where the rest of the net is linear, it sums to the score.",
             "Signed and noisier at early layers.",
         ),
         "layer_cam": CamMethod(

@@ -158,8 +158,8 @@ def _filling(pixels: Tensor, baseline: str | Tensor) -> Tensor:
     if isinstance(baseline, Tensor):
         if baseline.shape != pixels.shape or not baseline.is_floating_point() or not torch.isfinite(baseline).all():
             raise BadParameter(
-                f"baseline is a {baseline.dtype} tensor of the shape {tuple(baseline.shape)}; it must be finite numbers in "
-                f"[0, 1] of the shape of pixels, {tuple(pixels.shape)}."
+                f"baseline is a {baseline.dtype} tensor of the shape {tuple(baseline.shape)}; it must be finite "
+                f"numbers in [0, 1] of the shape of pixels, {tuple(pixels.shape)}."
             )
         return baseline.to(pixels)
     if baseline == "mean":

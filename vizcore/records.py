@@ -72,7 +72,7 @@ class Model:
     std: tuple[float, ...]
     layers: Mapping[str, str]
     lock: Any = field(default_factory=threading.RLock, repr=False)
-    device: torch.device = torch.device("cpu")
+    device: torch.device | str = "cpu"
     title: str = ""
     weights: str | None = None
     crop_pct: float = 1.0
