@@ -68,8 +68,8 @@ Source = bytes | str | os.PathLike[str] | BinaryIO
 class PictureSet:
     """The pictures of an archive, in its order: ``pictures`` uint8 (H, W, 3), sides of at most 256 pixels.
 
-    ``labels`` are the classes and ``names`` where each lay in the archive, without two alike; both are text to show, and
-    never paths. ``failures`` pairs the name of each file that could not be used with the sentence that says why.
+    ``labels`` are the classes and ``names`` where each lay in the archive, without two alike; both are text to show,
+    and never paths. ``failures`` pairs the name of each file that could not be used with the sentence that says why.
     ``notes`` are sentences for the reader. All pictures together take at most 128 MiB.
     """
 
