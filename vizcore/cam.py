@@ -79,9 +79,14 @@ def cam(
         logits = model.logits(pixels)
         target = check_target(model, target, logits.shape[1])
         score = logits[0, target]
+        if method == "ablation_cam" and score == 0:
+            raise UnsupportedModel(
+                f"The score of class {target} is 0 for this picture, and Ablation-CAM divides by it. Choose another "
+                "class or another method."
+            )
         maps = require_maps(model, layer, seen[layer])
         gradient = _gradient(model, layer, score, maps)[0].double() if needs == "gradient" else None
-        maps = maps.detach()[0]  # (C, h, w)
+        maps, score = maps.detach()[0], score.detach()  # (C, h, w), ()
     # The formulas take cubes of gradients and sums over thousands of numbers: float64 costs nothing here.
     wide = maps.double()
 
@@ -96,6 +101,11 @@ def cam(
     else:
         ablated = _scores_without_channel(model, pixels, target, layer, maps, logits[0], batch_size, progress)
         values = ablation_cam(wide, score.double(), ablated.double())
+    if not torch.isfinite(values).all():
+        raise UnsupportedModel(
+            f"{CAM_METHODS[method].title} of {model.title} at “{layer}” gives NaN or infinity for class {target}: its "
+            "maps or gradients there are not finite. Choose another layer."
+        )
     if progress and needs != "passes":
         progress(1, 1)
 

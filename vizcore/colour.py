@@ -157,6 +157,7 @@ def tiles(
     columns: int | None = None,
     tile: int | None = None,
     gap: int = 1,
+    gap_colour: tuple[int, int, int] = GAP_COLOUR,
     highlight: Iterable[int] = (),
 ) -> Montage:
     """Pictures (N, h, w, 3), uint8, on one sheet; memory and time grow with the pixels of the sheet only.
@@ -181,13 +182,13 @@ def tiles(
 
     filled = np.zeros((rows * columns, height, width, 3), np.uint8)
     filled[:count] = pictures
-    filled[count:] = GAP_COLOUR
+    filled[count:] = gap_colour
     enlarged = filled.repeat(factor, axis=1).repeat(factor, axis=2)  # (rows * columns, th, tw, 3)
     cells = np.empty((rows, th + gap, columns, tw + gap, 3), np.uint8)
-    cells[:] = GAP_COLOUR
+    cells[:] = gap_colour
     cells[:, gap:, :, gap:] = enlarged.reshape(rows, columns, th, tw, 3).transpose(0, 2, 1, 3, 4)
     picture = np.empty((rows * (th + gap) + gap, columns * (tw + gap) + gap, 3), np.uint8)
-    picture[:] = GAP_COLOUR  # cells have their gap above and to the left: below and to the right it is still missing
+    picture[:] = gap_colour  # cells have their gap above and to the left: below and to the right it is still missing
     picture[: rows * (th + gap), : columns * (tw + gap)] = cells.reshape(rows * (th + gap), columns * (tw + gap), 3)
 
     sheet = Montage(picture, (th, tw), gap, columns, count)

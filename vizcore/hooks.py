@@ -7,6 +7,7 @@ there to read, to differentiate or to replace; afterwards the net is exactly as 
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -164,14 +165,16 @@ def require_maps(model: Model, layer: str, output: Tensor) -> Tensor:
 
 
 def stages(model: Model, layers: tuple[Layer, ...] | None = None) -> tuple[Layer, ...]:
-    """The net in a strip: its outermost layers with maps, opened where one of them holds nearly everything.
+    """The net in a strip: its outermost layers with maps, opened where one of them holds most of the net.
 
-    ``layers`` is what `map_layers` gave, where it is at hand already.
+    ``layers`` is what `map_layers` gave, where it is at hand already. Maps of 1 × 1 are left out.
     """
-    layers = layers or map_layers(model)
-    strip = tuple(layer for layer in layers if "." not in layer.name)
-    if len(strip) < 6:  # such as VGG's "features": the stages are one level down
-        inner = tuple(layer for layer in layers if layer.name.count(".") <= 1)
-        opened = {layer.name.split(".")[0] for layer in inner if "." in layer.name}
-        strip = tuple(layer for layer in inner if layer.name not in opened)
-    return strip
+    layers = tuple(layer for layer in layers or map_layers(model) if layer.shape[1:] != (1, 1))
+    inside = Counter(layer.name.split(".")[0] for layer in layers)
+    opened = {name for name, count in inside.items() if count > len(layers) / 2}  # such as VGG's "features"
+
+    def is_stage(name: str) -> bool:
+        parts = name.split(".")
+        return len(parts) == (2 if parts[0] in opened else 1)
+
+    return tuple(layer for layer in layers if is_stage(layer.name))

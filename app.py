@@ -1,0 +1,48 @@
+"""CNN Lens in the browser: page set-up, the sidebar, and the way to the pages.
+
+Streamlit runs this file from the top for every view. The server imports it once before that, and begins to load the
+default network while nobody is looking yet.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from threading import Thread
+
+import streamlit as st
+
+PAGES = (
+    ("app_pages/overview.py", "Overview", ":material/visibility:", True),
+    ("app_pages/layers.py", "Layers", ":material/layers:", False),
+    ("app_pages/heatmaps.py", "Heatmaps", ":material/local_fire_department:", False),
+    ("app_pages/embedding.py", "Embedding", ":material/scatter_plot:", False),
+)
+
+
+def main() -> None:
+    st.set_page_config(page_title="CNN Lens", page_icon="app_pages/icon.png", layout="wide")
+    page = st.navigation(
+        [st.Page(path, title=title, icon=icon, default=first) for path, title, icon, first in PAGES], position="top"
+    )
+    with st.sidebar:
+        from app_pages import common, sidebar
+
+        refusal = sidebar.choose()
+    if refusal:
+        st.error(common.plain(refusal), icon=":material/block:")
+        return
+    page.run()
+
+
+@asynccontextmanager
+async def warm_up(server: object) -> AsyncIterator[None]:
+    """Load the default network in a thread of its own, while the server goes on to start."""
+    from app_pages import common
+
+    Thread(target=common.warm_up, name="warm-up", daemon=True).start()
+    yield
+
+
+if __name__ == "__main__":
+    main()
+else:
+    app = st.App(__file__, lifespan=warm_up)

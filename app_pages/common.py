@@ -1,0 +1,259 @@
+"""What the pages share: the loaded nets, what is chosen now, bounded results, and long runs that can be stopped.
+
+The only file with ``st.cache_*`` and with the adapter between vizcore's ``progress`` and the screen.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import streamlit as st
+
+from models import Card, list_models
+
+DEFAULT_MODEL = "efficientnet_lite0"
+PHOTO_SIDE = 1600  # larger photos are reduced: no net here looks closer, and a page of them stays light
+RESULTS_BYTES = 256 * 2**20
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """What the sidebar says: it holds on every page.
+
+    ``photo`` is uint8 (H, W, 3); ``digest`` names its pixels; ``origin`` is the Python expression that reads it.
+    ``scores`` are the logits (K,), ``chances`` the probabilities (K,); ``target`` is the class looked at.
+    """
+
+    model: Any
+    photo: np.ndarray
+    digest: str
+    title: str
+    origin: str
+    imports: tuple[str, ...]
+    notes: tuple[str, ...]
+    view: Any
+    scores: np.ndarray
+    chances: np.ndarray
+    target: int
+
+    @property
+    def ranking(self) -> np.ndarray:
+        """Class indices, most probable first."""
+        return np.argsort(-self.scores, kind="stable")
+
+    def label(self, target: int) -> str:
+        return self.model.labels[target]
+
+
+class Results:
+    """The latest results of everyone, by question, within a fixed number of bytes; safe between threads.
+
+    A key names everything that the answer depends on: pictures by the digest of their pixels, models by name.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity, self._held = capacity, 0
+        self._items: OrderedDict[Hashable, tuple[Any, int, float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable) -> Any | None:
+        with self._lock:
+            if key not in self._items:
+                return None
+            self._items.move_to_end(key)
+            return self._items[key][0]
+
+    def seconds(self, key: Hashable) -> float:
+        """How long the result took to compute."""
+        with self._lock:
+            return self._items[key][2] if key in self._items else 0.0
+
+    def put(self, key: Hashable, result: Any, seconds: float) -> None:
+        size = weight_of(result)
+        with self._lock:
+            self._held -= self._items.pop(key, (None, 0, 0.0))[1]
+            self._items[key] = (result, size, seconds)
+            self._held += size
+            while self._held > self._capacity and len(self._items) > 1:
+                self._held -= self._items.popitem(last=False)[1][1]
+
+
+def weight_of(result: Any) -> int:
+    """Bytes of the arrays in a result, a record of them, or a tuple or list of such."""
+    if isinstance(result, np.ndarray):
+        return result.nbytes
+    if isinstance(result, (bytes, str)):
+        return len(result)
+    if isinstance(result, (tuple, list)):
+        return sum(map(weight_of, result))
+    return sum(map(weight_of, vars(result).values())) if hasattr(result, "__dict__") else 64
+
+
+@st.cache_resource(show_spinner=False)
+def results() -> Results:
+    return Results(RESULTS_BYTES)
+
+
+def known(key: Hashable, compute: Callable[[], Result]) -> Result:
+    """The result of a question: from the store, or computed now and kept."""
+    found = results().get(key)
+    if found is None:
+        start = time.perf_counter()
+        found = compute()
+        results().put(key, found, time.perf_counter() - start)
+    return found
+
+
+@st.cache_resource(show_spinner=False, max_entries=3)
+def model_named(name: str, untrained: bool = False) -> Any:
+    """A loaded net, shared by all visitors; at most three are held. Raises the LensError that says why not."""
+    from models import load_model
+
+    return load_model(name, weights=None if untrained else "default")
+
+
+@st.cache_data(show_spinner=False, max_entries=20)
+def layers_of(name: str, untrained: bool) -> tuple[Any, ...]:
+    """The layers with maps of a net, in order of execution."""
+    from vizcore.hooks import map_layers
+
+    return map_layers(model_named(name, untrained))
+
+
+@st.cache_data(show_spinner=False, max_entries=20)
+def seconds_a_pass(name: str, untrained: bool) -> float:
+    """How long one picture takes this net on this machine, measured on a pass of eight."""
+    import torch
+
+    model = model_named(name, untrained)
+    pixels = torch.full((8, 3, *model.input_size), 0.5)
+    with torch.no_grad():
+        model.logits(pixels[:1])
+        start = time.perf_counter()
+        model.logits(pixels)
+    return (time.perf_counter() - start) / len(pixels)
+
+
+@st.cache_data(show_spinner=False, max_entries=32, max_size="256MB")
+def photo_from(data: bytes) -> Any:
+    """The photo in an uploaded file. Raises the BadImage that says why not."""
+    from vizcore.images import open_photo
+
+    return open_photo(data, max_side=PHOTO_SIDE)
+
+
+def card_of(name: str) -> Card:
+    return next(card for card in list_models() if card.name == name)
+
+
+def scores_of(model: Any, photo: np.ndarray, digest: str) -> tuple[Any, np.ndarray]:
+    """What the net sees of a photo, and its logits (K,)."""
+
+    def compute() -> tuple[Any, np.ndarray]:
+        import torch
+
+        from vizcore.images import prepare
+
+        view = prepare(photo, model)
+        with torch.no_grad():
+            return view, model.logits(view.pixels)[0].float().numpy()
+
+    return known(("scores", model.title, digest), compute)
+
+
+def warm_up() -> None:
+    """Load the default net and answer the first question before it is asked. Runs before any visit."""
+    from models.samples import list_samples
+    from vizcore.records import LensError
+
+    try:
+        model = model_named(DEFAULT_MODEL)
+        photo = photo_from(list_samples()[0].read())
+        scores_of(model, photo.pixels, photo.digest)
+    except LensError:
+        pass  # the first visitor is told, in the page
+
+
+def chosen() -> Chosen:
+    """What the sidebar says now."""
+    return st.session_state["chosen"]
+
+
+# -- words -----------------------------------------------------------------------------------------------------------
+
+
+def plain(text: str) -> str:
+    """Text that Markdown shows as it is: class and file names may hold anything."""
+    text = re.sub(r"[\x00-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]", " ", text)
+    return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~$:&\"'=/@])", r"\\\1", text)
+
+
+def price(passes: int, seconds: float) -> str:
+    """ "49 passes, about 2 s on this machine"."""
+    return f"{passes:,} {'pass' if passes == 1 else 'passes'}, about {duration(seconds)} on this machine"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 1:
+        return f"{max(round(seconds, 1), 0.1):.1f} s"
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+# -- long runs -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def running(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar with a way out, and the ``progress`` that moves it.
+
+    Any change on the page, the button "Cancel" too, makes Streamlit stop this run at the next call of ``progress``,
+    with an exception that is no Exception: what is computed so far is dropped, and the net is left as it was.
+    """
+    place = st.empty()
+    row = place.container(horizontal=True, vertical_alignment="center")
+    bar = row.progress(0.0, text=what)
+    row.button("Cancel", key=f"cancel {what}", icon=":material/close:")
+    start, shown = time.monotonic(), 0.0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal shown
+        now = time.monotonic()
+        if now - shown < 0.1 and done < total:
+            return
+        shown = now
+        left = (now - start) / done * (total - done) if done else 0.0
+        bar.progress(min(done / total, 1.0), text=f"{what}: {done:,} of {total:,}, about {duration(left)} left")
+
+    try:
+        yield progress
+    finally:
+        place.empty()
+
+
+def warn_untrained(here: Chosen) -> None:
+    if here.model.weights is None:
+        st.warning(
+            "This network is untrained: its weights are random, and its answers mean nothing.",
+            icon=":material/warning:",
+        )
+
+
+def follow(key: str, default: Any) -> None:
+    """Let a widget follow its default until somebody changes it: Streamlit alone keeps the first one."""
+    remembered = f"default of {key}"
+    current = st.session_state.get(key)
+    if current is None and key in st.query_params:
+        return  # a link says what to show
+    if current is None or current == st.session_state.get(remembered):
+        st.session_state[key] = default
+    st.session_state[remembered] = default

@@ -1,0 +1,253 @@
+"""Layers: the first layer's filters, and what every layer answers to the picture."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+from streamlit_image_coordinates import streamlit_image_coordinates
+
+from app_pages import common, takeaway, views
+from vizcore.filters import ORDERS, convolutions, order
+from vizcore.images import Montage, Scale, overlay, to_jpeg, to_png
+from vizcore.records import ActivationMaps
+
+here = common.chosen()
+model = here.model
+
+
+def clicked_tile(sheet: Montage, key: str) -> int | None:
+    """The tile under the latest click on a montage that was shown at another size."""
+    click = st.session_state.get(key)
+    if not click or not click.get("width"):
+        return None
+    height, width = sheet.picture.shape[:2]
+    return sheet.index_at(click["x"] * width / click["width"], click["y"] * height / click["height"])
+
+
+def show_sheet(sheet: Montage, numbers: np.ndarray, key: str, channel_key: str) -> None:
+    """A montage whose tiles can be clicked: the channel under the click becomes the chosen one."""
+
+    def choose() -> None:
+        tile = clicked_tile(sheet, key)
+        if tile is not None:
+            st.session_state[channel_key] = int(numbers[tile])
+
+    streamlit_image_coordinates(
+        sheet.picture, width="stretch", key=key, on_click=choose, cursor="pointer", png_compression_level=1
+    )
+
+
+def show_filters() -> None:
+    st.subheader("First-layer filters, and the maps that they make", anchor=False)
+    first = model.layers["first_conv"]
+    bank = views.bank_of(here)
+    (maps,) = views.maps_of(here, first)
+    sort = st.segmented_control(
+        "Order",
+        ORDERS,
+        default="index",
+        required=True,
+        key="filter_order",
+        format_func={"index": "By number", "strength": "Strongest first", "similarity": "Alike together"}.get,
+        bind="query-params",
+        help="Strength is the Euclidean length of a kernel. Alike together: each is followed by its nearest neighbour.",
+    )
+    numbers = order(bank, sort or "index")
+    left, right = st.columns(2, gap="medium")
+    with left:
+        sheet = views.filter_sheet(bank, numbers)
+        st.image(to_png(sheet.picture), width="stretch", alt=f"{len(numbers)} filters of {first}")
+        largest = float(np.abs(bank.values).max())
+        if bank.channel_names:
+            st.caption(
+                f"The {len(numbers)} kernels of {common.plain(first)}, {bank.values.shape[3]} × {bank.values.shape[2]} "
+                "pixels, in the colours that they look for. Mid-grey is a weight of 0; one scale for all, "
+                f"±{views.number(largest)}."
+            )
+        else:
+            st.caption(
+                f"The {len(numbers)} kernels of {common.plain(first)}, {bank.values.shape[3]} × {bank.values.shape[2]} "
+                f"pixels. Black is {views.number(-largest)}, mid-grey 0, white {views.number(largest)}."
+            )
+    with right:
+        scale = Scale.of(maps.values)
+        values = views.shrink(maps.values[numbers])
+        sheet = views.montage(values, scale, columns=sheet.columns, gap=2, tile=40)
+        st.image(to_png(sheet.picture), width="stretch", alt=f"The maps of {first}, in the same order")
+        views.show_scale(scale, "one scale for all maps")
+        st.caption("Where each filter found its pattern in this picture, in the same places of the grid.")
+    takeaway.offer(
+        here,
+        "filters",
+        bank,
+        to_png(views.filter_sheet(bank, numbers).picture),
+        ("from vizcore.filters import filters",),
+        "bank = filters(model)  # .values (N, C, kh, kw)",
+    )
+
+
+def choose_layer() -> str:
+    st.subheader("Activation maps", anchor=False)
+    strip = {layer.name: layer for layer in views.stages_of(here)}
+    everything = {layer.name: layer for layer in views.layers_of(here)}
+
+    def open_stage() -> None:
+        if st.session_state["stage"]:
+            st.session_state["layer"] = st.session_state["stage"]
+
+    default = next((name for name in strip if name != model.layers["first_conv"]), next(iter(strip)))
+    current = st.session_state.get("layer", default)
+    st.session_state["stage"] = current if current in strip else None
+    st.pills(
+        "The net, stage by stage",
+        list(strip),
+        format_func=lambda name: f"{common.plain(name)} · {strip[name].size}",
+        key="stage",
+        on_change=open_stage,
+        help="Channels × height × width of what comes out of each stage.",
+    )
+    return st.selectbox(
+        "Layer",
+        list(everything),
+        index=list(everything).index(default),
+        format_func=lambda name: f"{name}   {everything[name].size}   {everything[name].kind}",
+        key="layer",
+        bind="query-params",
+        help="Every layer whose output is maps, in the order in which it runs. Type to search.",
+    )
+
+
+def scales_of(maps: ActivationMaps, kind: str) -> Scale | list[Scale]:
+    if kind == "channel":
+        return [Scale.of(channel) for channel in maps.values]
+    if kind == "net":
+        return Scale.of(*(stage.values for stage in views.maps_of(here, *(s.name for s in views.stages_of(here)))))
+    return Scale.of(maps.values)
+
+
+def show_maps(layer: str) -> None:
+    (maps,) = views.maps_of(here, layer)
+    controls = st.container(horizontal=True, gap="large")
+    sort = controls.segmented_control(
+        "Order",
+        ["strength", "number"],
+        default="strength",
+        required=True,
+        key="map_order",
+        format_func={"strength": "Strongest first", "number": "By number"}.get,
+        bind="query-params",
+        help="Strength is the root mean square of the map.",
+    )
+    kind = controls.segmented_control(
+        "Colour scale of",
+        ["channel", "layer", "net"],
+        default="layer",
+        required=True,
+        key="map_scale",
+        format_func={"channel": "each channel", "layer": "the layer", "net": "the whole net"}.get,
+        bind="query-params",
+        help="On a scale of its own every channel looks strong; on the layer's or the net's, weak ones look weak.",
+    )
+    scale = scales_of(maps, kind or "layer")
+    count = len(maps.values)
+    numbers = np.argsort(-maps.strengths, kind="stable") if sort == "strength" else np.arange(count)
+    channel_key = f"channel of {model.name} {layer}"
+    channel = min(st.session_state.get(channel_key, int(numbers[0])), count - 1)
+    dead = maps.dead
+    if len(dead):
+        listed = ", ".join(map(str, dead[:20])) + (" …" if len(dead) > 20 else "")
+        st.markdown(f"**{len(dead)} of {count} channels are dead for this picture** (zero everywhere): {listed}.")
+    else:
+        st.markdown(f"None of the {count} channels is dead (zero everywhere) for this picture.")
+
+    ordered = [scale[n] for n in numbers] if isinstance(scale, list) else scale
+    place = int(np.flatnonzero(numbers == channel)[0])
+    sheet = views.map_sheet(maps.values[numbers], ordered, highlight=(place,))
+    show_sheet(sheet, numbers, f"sheet {model.name} {layer} {sort}", channel_key)
+    if not isinstance(scale, list):
+        views.show_scale(scale, "activation")
+    st.caption(
+        f"{count} maps of {common.plain(layer)}, {maps.values.shape[2]} × {maps.values.shape[1]} each. Click one to enlarge it."
+    )
+    takeaway.offer(
+        here,
+        f"maps {layer}",
+        maps,
+        to_png(sheet.picture),
+        ("from vizcore.activations import activation_maps",),
+        f"maps = activation_maps(model, view.pixels, {layer!r})  # .values (C, h, w)",
+    )
+    st.divider()
+    show_channel(maps, channel_key, channel, scale)
+
+
+def show_channel(maps: ActivationMaps, channel_key: str, default: int, scale: Scale | list[Scale]) -> None:
+    title, choice = st.columns([3, 1], vertical_alignment="bottom")
+    st.session_state.setdefault(channel_key, default)
+    channel = choice.number_input("Channel", 0, len(maps.values) - 1, step=1, key=channel_key, persist_state="session")
+    title.subheader(f"Channel {channel} of {common.plain(maps.layer)}", anchor=False)
+    values = maps.values[channel]
+    own = scale[channel] if isinstance(scale, list) else scale
+    alone, laid, facts = st.columns(3, gap="medium")
+    with alone:
+        st.image(views.enlarged(values, own), width="stretch", alt=f"Activation map of channel {channel}")
+        views.show_scale(own, "activation")
+    with laid:
+        picture = overlay(here.photo, values, here.view.box, scale=own)
+        st.image(to_jpeg(picture), width="stretch", alt=f"Channel {channel} laid over the photo")
+        st.caption("Laid over the photo: where the channel responds.")
+    with facts:
+        numbers = st.container(horizontal=True)
+        numbers.metric("Mean", views.number(float(maps.means[channel])))
+        numbers.metric("Maximum", views.number(float(maps.maxima[channel])))
+        numbers.metric(
+            "Zeros", f"{100 * float(maps.zero_shares[channel]):.0f} %", help="Share of exact zeros in the map."
+        )
+        counts, edges = np.histogram(values, bins=30)
+        st.vega_lite_chart(
+            pd.DataFrame({"from": edges[:-1], "to": edges[1:], "places": counts}),
+            {
+                "mark": "bar",
+                "encoding": {
+                    "x": {"field": "from", "bin": "binned", "type": "quantitative", "title": "activation"},
+                    "x2": {"field": "to"},
+                    "y": {"field": "places", "type": "quantitative"},
+                },
+            },
+            height=200,
+            alt="How many places of the map have which activation",
+        )
+        if channel in maps.dead:
+            st.caption("This channel is dead for this picture: zero everywhere.")
+    show_kernel(maps.layer, channel)
+
+
+def show_kernel(layer: str, channel: int) -> None:
+    """The kernel that makes a channel, slice by slice, where the layer is a convolution."""
+    if layer not in convolutions(model):
+        return
+    bank = views.bank_of(here, layer)
+    kernel = bank.values[channel]  # (C, kh, kw)
+    scale = Scale.of(bank.values, signed=True)
+    if kernel.shape[1:] == (1, 1):
+        st.markdown(f"**Its kernel** weighs {len(kernel)} channels, one number each (1 × 1).")
+        st.bar_chart(
+            pd.DataFrame({"input channel": range(len(kernel)), "weight": kernel[:, 0, 0]}),
+            x="input channel",
+            y="weight",
+            height=180,
+        )
+        return
+    st.markdown(
+        f"**Its kernel**, {kernel.shape[2]} × {kernel.shape[1]}, one slice for each of {len(kernel)} input channels."
+    )
+    sheet = views.montage(kernel, scale, columns=min(len(kernel), 24), gap=2, tile=40)
+    st.image(to_png(sheet.picture), alt=f"The slices of kernel {channel} of {layer}")
+    with st.container(width=320):
+        views.show_scale(scale, "weight")
+
+
+st.title("Layers", anchor=False)
+common.warn_untrained(here)
+show_filters()
+st.divider()
+show_maps(choose_layer())

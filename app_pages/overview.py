@@ -1,0 +1,117 @@
+"""Overview: what is it, and where did the network look? Before any control is touched."""
+
+import pandas as pd
+import streamlit as st
+
+from app_pages import common, views
+from vizcore.filters import order
+from vizcore.images import Scale, frame, overlay, to_jpeg, to_png
+from vizcore.occlusion import count_windows, occlusion
+from vizcore.records import LensError
+
+here = common.chosen()
+model, view = here.model, here.view
+
+st.title("Overview", anchor=False)
+common.warn_untrained(here)
+
+photo, seen, classes = st.columns([5, 4, 5], gap="medium")
+with photo:
+    st.subheader("The picture", anchor=False)
+    st.image(
+        to_jpeg(frame(here.photo, view.box)),
+        width="stretch",
+        alt=f"{here.title}, with a frame around the part that the network saw",
+    )
+    height, width = here.photo.shape[:2]
+    st.caption(common.plain(f"{here.title}, {width} × {height} pixels. The frame holds what the network saw."))
+with seen:
+    st.subheader("What it saw", anchor=False)
+    st.image(to_png(views.as_seen(view)), width="stretch", alt="The pixels that the network received")
+    colour = "in grey" if len(model.mean) == 1 else "in colour"
+    st.caption(f"{model.input_size[1]} × {model.input_size[0]} pixels, {colour}.")
+with classes:
+    st.subheader("What it answers", anchor=False)
+    top = here.ranking[:5]
+    st.dataframe(
+        pd.DataFrame(
+            {
+                "class": [here.label(k) for k in top],
+                "probability": [100 * float(here.chances[k]) for k in top],
+                "logit": [float(here.scores[k]) for k in top],
+            }
+        ),
+        hide_index=True,
+        column_config={
+            "class": st.column_config.TextColumn("Class"),
+            "probability": st.column_config.ProgressColumn(
+                "Probability", format="%.1f %%", min_value=0, max_value=100, help="The softmax of all logits."
+            ),
+            "logit": st.column_config.NumberColumn("Logit", format="%.2f", help="The score before the softmax."),
+        },
+    )
+    st.caption(f"{model.title}, {len(model.labels):,} classes.")
+
+
+def show_filters() -> None:
+    bank = views.bank_of(here)
+    st.image(to_png(views.filter_sheet(bank, order(bank)).picture), width="stretch", alt="First-layer filters")
+    st.caption(f"**Filters.** The {len(bank.values)} patterns that the first layer looks for.")
+    st.page_link("app_pages/layers.py", label="Layers", icon=":material/layers:")
+
+
+def show_maps() -> None:
+    layer = views.stages_of(here)[0]
+    (maps,) = views.maps_of(here, layer.name)
+    strongest = maps.strengths.argsort()[::-1][:9]
+    values = views.shrink(maps.values[strongest])
+    sheet = views.montage(values, Scale.of(values), columns=3, gap=2, tile=56)
+    st.image(to_png(sheet.picture), width="stretch", alt=f"The nine strongest activation maps of {layer.name}")
+    st.caption("**Activation maps.** Where the first layer found its patterns: the nine strongest channels.")
+    st.page_link("app_pages/layers.py", label="Layers", icon=":material/layers:")
+
+
+def show_heatmap() -> None:
+    heat = views.heat_of(here, "grad_cam", here.target, model.layers["cam"])
+    st.image(to_jpeg(overlay(here.photo, heat, view.box)), width="stretch", alt="Grad-CAM laid over the photo")
+    st.caption(f"**Grad-CAM.** The regions that speak for {common.plain(here.label(here.target))}.")
+    st.page_link("app_pages/heatmaps.py", label="Heatmaps", icon=":material/local_fire_department:")
+
+
+def show_occlusion() -> None:
+    window = max(2, model.input_size[0] // 4)
+    windows = count_windows(model.input_size, window, window // 2)
+    key = views.heat_key(here, "occlusion", here.target, None, window, window // 2, "mean", "logit")
+    place = st.empty()
+    cost = common.price(windows, windows * views.seconds_a_pass(here))
+    if common.results().get(key) is None:
+        if not place.button("Hide parts of the photo", help=cost, icon=":material/play_arrow:"):
+            st.caption(f"**Occlusion.** How far the score falls when a part is hidden: {cost}.")
+            return
+        with place.container(), common.running("Hiding parts") as progress:
+            common.known(
+                key,
+                lambda: occlusion(model, view.pixels, here.target, window, window // 2, progress=progress),
+            )
+    heat = common.results().get(key)
+    place.image(to_jpeg(overlay(here.photo, heat, view.box)), width="stretch", alt="Occlusion laid over the photo")
+    st.caption(
+        f"**Occlusion.** Hiding what is red lowers the score of {common.plain(here.label(here.target))}, "
+        f"by up to {views.number(float(heat.values.max()))}."
+    )
+    st.page_link("app_pages/heatmaps.py", label="Heatmaps", icon=":material/local_fire_department:")
+
+
+def show_embedding() -> None:
+    st.caption("**t-SNE.** Many pictures on one map: what the network finds alike lies close together.")
+    st.page_link("app_pages/embedding.py", label="Embedding", icon=":material/scatter_plot:")
+
+
+st.subheader("Five views of it", anchor=False)
+cards = st.grid(5, min_column_width=165)
+for show in (show_filters, show_maps, show_heatmap, show_occlusion, show_embedding):
+    with cards.cell():
+        try:
+            show()
+        except LensError as refusal:
+            st.info(common.plain(str(refusal)))

@@ -1,0 +1,226 @@
+"""The sidebar: which network, which picture, which class. Chosen once, it holds on every page and lives in the URL."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+
+from app_pages import common
+from models import Card, list_models
+
+UPLOAD_TYPES = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"]
+TOP = "the top prediction"
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A photo and where it came from: ``origin`` is the Python expression that reads it again."""
+
+    photo: np.ndarray
+    digest: str
+    title: str
+    origin: str
+    imports: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def choose() -> str | None:
+    """Draw the sidebar and keep what it says in ``st.session_state["chosen"]``; or the sentence why nothing can be."""
+    from vizcore.records import LensError
+
+    st.title("CNN Lens", anchor=False)
+    card = _choose_card()
+    try:
+        with st.spinner(f"Loading {card.title} …"):
+            model = _load(card)
+        picture = _invert(_choose_picture(card), card)
+        view, scores = common.scores_of(model, picture.photo, picture.digest)
+    except LensError as refusal:
+        st.session_state.pop("chosen", None)
+        return str(refusal)
+    target = _choose_class(model, scores)
+    st.session_state["chosen"] = common.Chosen(
+        model=model,
+        photo=picture.photo,
+        digest=picture.digest,
+        title=picture.title,
+        origin=picture.origin,
+        imports=picture.imports,
+        notes=picture.notes,
+        view=view,
+        scores=scores,
+        chances=_probabilities(scores),
+        target=target,
+    )
+    return None
+
+
+def _choose_card() -> Card:
+    cards = {card.name: card for card in list_models()}
+    name = st.selectbox(
+        "Model",
+        list(cards),
+        format_func=lambda name: cards[name].title + ("" if cards[name].ready() else "  (weights not here)"),
+        key="model",
+        bind="query-params",
+        help="The network that looks at the picture.",
+    )
+    card = cards[name]
+    st.caption(f"{card.classes} · {card.parameters / 1e6:.2g} M parameters · {card.year}")
+    return card
+
+
+def _load(card: Card) -> object:
+    """The net of the card; where its weights are nowhere to be had, the structure alone is offered."""
+    from vizcore.records import BadWeights
+
+    if not card.ready() and st.toggle(
+        "Random weights (untrained)",
+        key="untrained",
+        bind="query-params",
+        help="Shows the structure of the network. Its answers mean nothing.",
+    ):
+        return common.model_named(card.name, True)
+    try:
+        return common.model_named(card.name)
+    except BadWeights as refusal:
+        raise BadWeights(f"{refusal} Or switch on “Random weights (untrained)” to look at the structure.") from None
+
+
+def _choose_picture(card: Card) -> Picture:
+    grey = len(card.mean) == 1
+    sources = ["Samples", "Upload", "Camera"] + ["Draw"] * grey + ["Picked"] * ("picked" in st.session_state)
+    source = st.segmented_control(
+        "Picture", sources, default="Samples", required=True, key="source", persist_state="session"
+    )
+    st.session_state.setdefault("own", {})
+    if source == "Upload":
+        file = st.file_uploader("Photo", UPLOAD_TYPES, key="upload", max_upload_size=15, label_visibility="collapsed")
+        _take(source, file.getvalue() if file else None, file.name if file else "")
+    elif source == "Camera":
+        shot = st.camera_input("Photo", key="camera", label_visibility="collapsed")
+        _take(source, shot.getvalue() if shot else None, "camera.jpg")
+    elif source == "Draw":
+        _draw()
+    elif source == "Picked":
+        return st.session_state["picked"]
+    own = st.session_state["own"].get(source)
+    if own:
+        return own
+    return _choose_sample(grey, others=source != "Samples")
+
+
+def _choose_sample(grey: bool, others: bool) -> Picture:
+    from models.samples import list_samples
+
+    samples = {sample.key: sample for sample in list_samples() if sample.grey == grey}
+    key = st.selectbox(
+        "Until then, the sample" if others else "Sample",
+        list(samples),
+        format_func=lambda key: samples[key].title,
+        key="digit" if grey else "picture",
+        bind="query-params",
+        label_visibility="visible" if others else "collapsed",
+    )
+    photo = common.photo_from(samples[key].read())
+    return Picture(
+        photo.pixels,
+        photo.digest,
+        samples[key].title,
+        f"read_sample({key!r})",
+        ("from models.samples import read_sample",),
+    )
+
+
+def _take(source: str, data: bytes | None, name: str) -> None:
+    """Keep an uploaded or photographed picture for the visit; a refusal is said here and the last picture stays."""
+    from vizcore.records import BadImage
+
+    if data is None:
+        return
+    try:
+        photo = common.photo_from(data)
+    except BadImage as refusal:
+        st.error(common.plain(str(refusal)), icon=":material/block:")
+        return
+    for note in photo.notes:
+        st.caption(common.plain(note))
+    st.session_state["own"][source] = Picture(
+        photo.pixels,
+        photo.digest,
+        name,
+        f"open_photo({name!r}, max_side={common.PHOTO_SIDE}).pixels",
+        ("from vizcore.images import open_photo",),
+        photo.notes,
+    )
+
+
+def _draw() -> None:
+    """A blackboard for a digit: white on black, as the net was trained."""
+    try:
+        from streamlit_drawable_canvas import st_canvas
+    except ImportError:
+        st.info("Drawing needs the package streamlit-drawable-canvas: pip install streamlit-drawable-canvas")
+        return
+    drawing = st_canvas(
+        stroke_width=20,
+        stroke_color="#ffffff",
+        background_color="#000000",
+        height=252,
+        width=252,
+        drawing_mode="freedraw",
+        return_image_data=True,
+        key="canvas",
+    )
+    if drawing is None or drawing.image_data is None or not np.any(drawing.image_data[..., :3]):
+        st.caption("Draw a digit, large and in the middle.")
+        st.session_state["own"].pop("Draw", None)
+        return
+    pixels = np.ascontiguousarray(drawing.image_data[..., :3], dtype=np.uint8)
+    st.session_state["own"]["Draw"] = Picture(
+        pixels, _digest(pixels), "your drawing", "read_image('drawing.png')", ("from vizcore.images import read_image",)
+    )
+
+
+def _invert(picture: Picture, card: Card) -> Picture:
+    """MNIST is white ink on black; a photo of paper is the other way round, and only a person can tell."""
+    if len(card.mean) != 1 or not st.toggle(
+        "Dark ink on light paper",
+        key="inverted",
+        bind="query-params",
+        help="LeNet-5 has seen white digits on black only. This turns the picture around before the network sees it.",
+    ):
+        return picture
+    pixels = 255 - picture.photo
+    return Picture(
+        pixels, _digest(pixels), f"{picture.title}, inverted", f"255 - {picture.origin}", picture.imports, picture.notes
+    )
+
+
+def _choose_class(model: object, scores: np.ndarray) -> int:
+    labels = list(model.labels)  # type: ignore[attr-defined]
+    top = int(np.argmax(scores))
+    chosen = st.selectbox(
+        "Class",
+        [TOP, *labels],
+        format_func=lambda label: f"{labels[top]}  (top)" if label == TOP else label,
+        key="class",
+        bind="query-params",
+        help="The class that the heatmaps explain. Type to search.",
+    )
+    return top if chosen in (TOP, None) else labels.index(chosen)
+
+
+def _digest(pixels: np.ndarray) -> str:
+    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+
+
+def _probabilities(scores: np.ndarray) -> np.ndarray:
+    import torch
+
+    from vizcore.records import probabilities
+
+    return probabilities(torch.from_numpy(scores)[None])[0].numpy()

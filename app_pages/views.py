@@ -1,0 +1,122 @@
+"""What more than one page shows: questions to `vizcore` through the store of results, and pictures with their scale."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import streamlit as st
+
+from app_pages import common
+from vizcore import activations, cam, filters
+from vizcore.hooks import stages
+from vizcore.images import Montage, Scale, View, colour_bar, montage, tiles, to_colours, to_png
+from vizcore.records import ActivationMaps, Filters, Heatmap, Layer
+
+SHEET_WIDTH = 1120  # pixels of a montage: sharp on a projector, and light enough to send
+MAP_SIDE = 112  # larger maps are averaged down on a sheet; one alone is shown whole
+
+
+def layers_of(here: common.Chosen) -> tuple[Layer, ...]:
+    """All layers with maps of the net looked at, in order of execution."""
+    return common.layers_of(here.model.name, here.model.weights is None)
+
+
+def stages_of(here: common.Chosen) -> tuple[Layer, ...]:
+    return stages(here.model, layers_of(here))
+
+
+def seconds_a_pass(here: common.Chosen) -> float:
+    return common.seconds_a_pass(here.model.name, here.model.weights is None)
+
+
+def bank_of(here: common.Chosen, layer: str | None = None) -> Filters:
+    return common.known(("filters", here.model.title, layer), lambda: filters.filters(here.model, layer))
+
+
+def maps_of(here: common.Chosen, *layers: str) -> tuple[ActivationMaps, ...]:
+    """The maps of several layers, of one pass."""
+    return common.known(
+        ("maps", here.model.title, here.digest, layers),
+        lambda: activations.activation_maps_of(here.model, here.view.pixels, layers),
+    )
+
+
+def heat_of(here: common.Chosen, method: str, target: int, layer: str) -> Heatmap:
+    """A class-activation heatmap that costs about one pass."""
+    return common.known(
+        heat_key(here, method, target, layer),
+        lambda: cam.cam(here.model, here.view.pixels, target, method, layer),
+    )
+
+
+def heat_key(here: common.Chosen, method: str, target: int, layer: str | None, *options: object) -> tuple[object, ...]:
+    return ("heat", here.model.title, here.digest, method, target, layer, *options)
+
+
+def as_seen(view: View, least: int = 224) -> np.ndarray:
+    """The pixels that the net received, uint8; small ones enlarged, each pixel a square."""
+    seen = np.rint(view.pixels[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)  # (h, w, 3)
+    factor = -(-least // min(seen.shape[:2]))
+    return seen.repeat(factor, 0).repeat(factor, 1)
+
+
+def map_sheet(values: np.ndarray, scale: Scale | list[Scale], highlight: tuple[int, ...] = ()) -> Montage:
+    """Maps (C, h, w) as one montage of about SHEET_WIDTH pixels."""
+    values = shrink(values)
+    side = max(28, *values.shape[1:])
+    factor = -(-28 // min(values.shape[1:]))
+    wide = values.shape[2] * factor + 2
+    columns = max(1, min(len(values), SHEET_WIDTH // wide))
+    return montage(values, scale, columns=columns, tile=min(28, side), gap=2, highlight=highlight)
+
+
+def shrink(values: np.ndarray) -> np.ndarray:
+    """Maps (C, h, w) averaged over whole blocks until no side is above MAP_SIDE."""
+    block = -(-max(values.shape[1:]) // MAP_SIDE)
+    if block == 1:
+        return values
+    c, h, w = values.shape
+    h, w = h // block, w // block
+    return values[:, : h * block, : w * block].reshape(c, h, block, w, block).mean((2, 4))
+
+
+def filter_sheet(bank: Filters, order: np.ndarray) -> Montage:
+    """A first layer's kernels: as colours where they read red, green and blue, else in grey, zero in the middle."""
+    if bank.values.shape[1] == 3:
+        pictures = np.rint(filters.as_rgb(bank)[order] * 255).astype(np.uint8)
+    else:
+        pictures = to_colours(bank.values[order, 0], Scale.of(bank.values, signed=True), "gray")
+    return tiles(pictures, columns=sheet_columns(len(order)), tile=40, gap=3, gap_colour=(255, 255, 255))
+
+
+def sheet_columns(count: int) -> int:
+    """Columns of a sheet twice as wide as high."""
+    return math.ceil(math.sqrt(2 * count))
+
+
+def enlarged(values: np.ndarray, scale: Scale, least: int = 336, colormap: str | None = None) -> bytes:
+    """One map (h, w) as PNG, each value a square."""
+    factor = max(1, -(-least // max(values.shape)))
+    return to_png(to_colours(values, scale, colormap).repeat(factor, 0).repeat(factor, 1))
+
+
+def show_scale(scale: Scale, unit: str, colormap: str | None = None) -> None:
+    """A scale bar with its numbers."""
+    with st.container(gap="xxsmall"):
+        st.image(
+            to_png(colour_bar(scale, width=512, height=10, colormap=colormap)),
+            width="stretch",
+            alt=f"Colours from {number(scale.low)} on the left to {number(scale.high)} on the right",
+        )
+        row = st.container(horizontal=True, horizontal_alignment="distribute", gap="small")
+        row.caption(common.plain(number(scale.low)), width="content")
+        row.caption(common.plain(unit), width="content")
+        row.caption(common.plain(number(scale.high)), width="content")
+
+
+def number(value: float) -> str:
+    """Three digits that count: 0.0123, 12.3, 1230."""
+    if value == 0:
+        return "0"
+    return f"{value:.3g}".replace("-", "−") if 1e-3 <= abs(value) < 1e5 else f"{value:.2e}".replace("-", "−")
