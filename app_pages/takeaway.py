@@ -10,18 +10,21 @@ import numpy as np
 import streamlit as st
 
 from app_pages.common import Chosen
-from vizcore.cam import CAM_METHODS
+from app_pages.views import METHOD_TITLES
 from vizcore.colour import Scale
 from vizcore.export import to_figure, to_npz
 from vizcore.records import Heatmap
 
-TITLES = {name: method.title for name, method in CAM_METHODS.items()}
-
 
 def offer(
-    here: Chosen, name: str, record: Any, picture: bytes | Callable[[], bytes], imports: tuple[str, ...], call: str
+    here: Chosen,
+    name: str,
+    record: Any,
+    picture: bytes | Callable[[], bytes],
+    imports: tuple[str, ...],
+    call: str,
 ) -> None:
-    """A small menu with the three files. ``call`` makes the result from ``model`` and ``view``."""
+    """A small menu with the three files. ``call`` makes the result from ``model``, ``photo`` and ``view``."""
     stem = re.sub(r"[^A-Za-z0-9]+", "-", f"{here.model.name}-{name}").strip("-").lower()
     lines = python_lines(here, imports, call)
     with st.popover("Take away", icon=":material/download:", key=f"take {stem}"):
@@ -34,57 +37,59 @@ def offer(
             "application/octet-stream",
             key=f"npz {stem}",
             on_click="ignore",
-            help="The raw values with the parameters as JSON. Read it with numpy.load.",
+            help="The raw values, with the parameters as JSON. Read it with numpy.load.",
         )
         row.download_button("Python", lines, f"{stem}.py", "text/x-python", key=f"py {stem}", on_click="ignore")
         st.code(lines, language="python", wrap_lines=True)
 
 
-def offer_heatmap(
-    here: Chosen, heat: Heatmap, picture: np.ndarray, scale: Scale, unit: str, options: dict[str, object]
-) -> None:
-    """`offer` for a heatmap; ``options`` are those of occlusion. The figure is drawn when somebody asks for it."""
-    title = TITLES.get(heat.method, "Occlusion")
+def offer_heatmap(here: Chosen, heat: Heatmap, picture: np.ndarray, scale: Scale) -> None:
+    """`offer` for a heatmap; its figure is drawn when somebody asks for it."""
     size = " × ".join(map(str, heat.values.shape))
 
     def figure() -> bytes:
         return to_figure(
             picture,
             scale,
-            title=f"{title} of {here.label(heat.target)}",
+            title=f"{METHOD_TITLES[heat.method]} of {here.label(heat.target)}",
             lines=(
                 f"{here.model.title}, {heat.layer or 'input'}, {size}; score {heat.score:.4g}",
                 ", ".join(f"{name} {value}" for name, value in heat.params.items()),
                 here.title,
             ),
-            unit=unit,
+            unit=unit_of(heat),
         )
 
-    comment = f"  # {heat.target} is {here.label(heat.target)!r}"
     if heat.method == "occlusion":
-        words = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        options = ", ".join(f"{name}={value!r}" for name, value in heat.params.items())
         imports = ("from vizcore.occlusion import occlusion",)
-        call = f"heat = occlusion(model, view.pixels, target={heat.target}, {words}){comment}"
+        call = f"heat = occlusion(model, view.pixels, {heat.target}, {options})"
     else:
         imports = ("from vizcore.cam import cam",)
-        call = f"heat = cam(model, view.pixels, target={heat.target}, method={heat.method!r}, layer={heat.layer!r}){comment}"
+        call = f"heat = cam(model, view.pixels, {heat.target}, {heat.method!r}, {heat.layer!r})"
+    lines = (
+        f"# class {heat.target} is {here.label(heat.target)!r}",
+        call,
+        "picture = overlay(photo, heat, view.box)  # to_png(picture): the bytes of a file",
+    )
     imports += ("from vizcore.images import overlay, to_png",)
-    call += "\npicture = overlay(photo, heat, view.box)  # to_png(picture) are the bytes of a file"
-    offer(here, f"{heat.method} {heat.target} {heat.layer or ''}", heat, figure, imports, call)
+    offer(here, f"{heat.method} {heat.target} {heat.layer or ''}", heat, figure, imports, "\n".join(lines))
+
+
+def unit_of(heat: Heatmap) -> str:
+    """What the numbers of a heatmap are, in words."""
+    if heat.method == "occlusion":
+        return f"drop of the {heat.params['score']}"
+    return f"{METHOD_TITLES[heat.method]}, raw"
 
 
 def python_lines(here: Chosen, imports: tuple[str, ...], call: str) -> str:
     """A script that makes the same result from the same picture."""
+    wanted = {"from models import load_model", "from vizcore.images import prepare", *here.imports, *imports}
     weights = "" if here.model.weights else ", weights=None"
-    wanted = {
-        "from models import load_model",
-        "from vizcore.images import prepare",
-        *here.imports,
-        *imports,
-    }
     return "\n".join(
         (
-            *merge_imports(wanted),
+            *merged(wanted),
             "",
             f"model = load_model({here.model.name!r}{weights})",
             f"photo = {here.origin}",
@@ -95,10 +100,10 @@ def python_lines(here: Chosen, imports: tuple[str, ...], call: str) -> str:
     )
 
 
-def merge_imports(lines: set[str]) -> list[str]:
+def merged(imports: set[str]) -> list[str]:
     """One line a module, names sorted."""
     modules: dict[str, set[str]] = {}
-    for line in lines:
-        module, names = re.fullmatch(r"from (\S+) import (.+)", line).groups()  # type: ignore[union-attr]
+    for line in imports:
+        _, module, _, names = line.split(" ", 3)
         modules.setdefault(module, set()).update(names.split(", "))
     return [f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(modules.items())]

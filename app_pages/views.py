@@ -13,6 +13,7 @@ from vizcore.hooks import stages
 from vizcore.images import Montage, Scale, View, colour_bar, montage, tiles, to_colours, to_png
 from vizcore.records import ActivationMaps, Filters, Heatmap, Layer
 
+METHOD_TITLES = {**{name: row.title for name, row in cam.CAM_METHODS.items()}, "occlusion": "Occlusion"}
 SHEET_WIDTH = 1120  # pixels of a montage: sharp on a projector, and light enough to send
 MAP_SIDE = 112  # larger maps are averaged down on a sheet; one alone is shown whole
 
