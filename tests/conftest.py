@@ -14,7 +14,7 @@ THREADS = max(1, (os.cpu_count() or 1) // WORKERS)
 # Before torch and NumPy are imported: their pools read these once. The server that the browser tests start inherits
 # them.
 for pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(pool, str(THREADS))
+    os.environ[pool] = str(THREADS)  # not a default: a worker finds here what the process that started it had set
 
 import pytest  # noqa: E402
 from offline import cut_the_network  # noqa: E402

@@ -35,7 +35,7 @@ def _guarded_connect_ex(sock: socket.socket, address: Any) -> int:
 
 
 def _guarded_getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
-    if not _names_this_machine(host):
+    if not (_names_this_machine(host) or _is_number(host)):
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
     return _getaddrinfo(host, *args, **kwargs)
 
@@ -44,15 +44,25 @@ def _is_local(family: int, address: Any) -> bool:
     return family not in (socket.AF_INET, socket.AF_INET6) or _names_this_machine(address[0])
 
 
-def _names_this_machine(host: Any) -> bool:
-    name = host.decode() if isinstance(host, bytes) else host
-    if name in (None, "", "localhost", socket.gethostname()):
-        return True
+def _is_number(host: Any) -> bool:
+    """An address in figures, which is looked up without asking anybody."""
     try:
-        address = ipaddress.ip_address(name)
+        return bool(ipaddress.ip_address(_text(host)))
     except ValueError:
         return False
+
+
+def _names_this_machine(host: Any) -> bool:
+    if _text(host) in (None, "", "localhost", socket.gethostname()):
+        return True
+    if not _is_number(host):
+        return False
+    address = ipaddress.ip_address(_text(host))
     return address.is_loopback or address.is_unspecified
+
+
+def _text(host: Any) -> Any:
+    return host.decode() if isinstance(host, bytes) else host
 
 
 if __name__ == "__main__":
