@@ -58,6 +58,7 @@ def occlusion(
     ``progress``. Raises BadParameter; more than MAX_WINDOWS windows are refused.
     """
     check_pixels(pixels, one=True)
+    pixels = pixels.detach()
     height, width = pixels.shape[2:]
     windows = _pair("window", window, (height, width))
     strides = _pair("stride", stride, (height, width))
@@ -161,16 +162,17 @@ def _filling(pixels: Tensor, baseline: str | Tensor) -> Tensor:
                 f"baseline is a {baseline.dtype} tensor of the shape {tuple(baseline.shape)}; it must be finite "
                 f"numbers in [0, 1] of the shape of pixels, {tuple(pixels.shape)}."
             )
-        return baseline.to(pixels)
+        return baseline.detach().to(pixels)
+    if not isinstance(baseline, str) or baseline not in BASELINES:
+        got = repr(baseline) if isinstance(baseline, str) else f"a {type(baseline).__name__}"
+        raise BadParameter(f"baseline is {got}; it must be one of {', '.join(BASELINES)}, or a tensor.")
     if baseline == "mean":
         return pixels.mean((2, 3), keepdim=True).expand_as(pixels)
     if baseline == "black":
         return torch.zeros_like(pixels)
     if baseline == "white":
         return torch.ones_like(pixels)
-    if baseline == "blur":
-        return _blurred(pixels)
-    raise BadParameter(f"baseline is {baseline!r}; it must be one of {', '.join(BASELINES)}, or a tensor.")
+    return _blurred(pixels)
 
 
 def _blurred(pixels: Tensor) -> Tensor:
