@@ -228,10 +228,13 @@ def download(page: Page, label: str, folder: Path) -> Path:
 
 
 def open_menu_page(page: Page, title: str) -> None:
-    """Go to the page of that title by the app's own menu."""
-    link = page.get_by_test_id("stSidebarNavLink").filter(has_text=title).first
-    open_sidebar(page)
-    link.click()
+    """Go to the page of that title by the app's own menu: along the top, or in the sidebar as on a phone."""
+    top = page.get_by_test_id("stTopNavLink").filter(has_text=title).first
+    if top.is_visible():
+        top.click()
+    else:
+        open_sidebar(page)
+        page.get_by_test_id("stSidebarNavLink").filter(has_text=title).first.click()
     wait_until_idle(page)
 
 
