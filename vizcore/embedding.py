@@ -11,7 +11,6 @@ themselves, without the map. `pixel_features` is the baseline to compare both wi
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
@@ -112,7 +111,7 @@ def tsne(
     lowered to that, with a note. ``seed`` (0 to 2**32 − 1) decides everything random: the same features and seed give
     the same points on the same machine. The unit of the features does not matter.
 
-    Costs about 3.5 ms per 1 000 points an iteration on two cores, and about 200 bytes · n · perplexity of memory.
+    Costs about 6 ms per 1 000 points an iteration, on one core, and about 200 bytes · n · perplexity of memory.
     Progress counts iterations, in steps of 10; what it raises passes through and nothing goes on running. Raises
     BadParameter for too few rows, NaN or infinity, or rows that are all equal.
     """
@@ -134,9 +133,10 @@ def tsne(
     start = np.zeros((len(reduced), 2))
     start[:, : reduced.shape[1]] = reduced[:, :2]
     start = initialization.jitter(initialization.rescale(start), random_state=seed)
-    jobs = min(4, os.cpu_count() or 1)
-    affinities = affinity.PerplexityBasedNN(reduced, perplexity=used, method="exact", n_jobs=jobs, random_state=seed)
-    points = TSNEEmbedding(start, affinities, random_state=seed, n_jobs=jobs)
+    # One thread: where others use the cores, two threads that wait for each other in every iteration take four times as
+    # long (2 000 points: 40 s against 9 s).
+    affinities = affinity.PerplexityBasedNN(reduced, perplexity=used, method="exact", n_jobs=1, random_state=seed)
+    points = TSNEEmbedding(start, affinities, random_state=seed, n_jobs=1)
     phases = ((EXAGGERATED_ITERATIONS, EXAGGERATION), (iterations - EXAGGERATED_ITERATIONS, 1.0))
     done = 0
     for count, exaggeration in phases:
@@ -154,6 +154,7 @@ def tsne(
             inplace=True,
         )
         done += count
+    points.optimize(0, theta=0, negative_gradient_method="bh", inplace=True)  # the divergence without approximation
     if progress is not None and iterations % REPORT_EVERY:
         progress(iterations, iterations)
     laid_out = np.array(points, dtype=np.float32)
@@ -191,9 +192,7 @@ def trustworthiness(features: np.ndarray, points: np.ndarray, k: int = NEIGHBOUR
     """
     features, points = _check_features(features, 3, None), _check_features(points, 3, None)
     if len(features) != len(points):
-        raise BadParameter(
-            f"There are {len(features)} rows of features and {len(points)} points; they must be as many."
-        )
+        raise BadParameter(f"There are {len(features)} rows of features but {len(points)} points; make them as many.")
     n = len(features)
     check_whole("k", k, 1, (n - 1) // 2)
     from sklearn.metrics import pairwise_distances_chunked
