@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vizcore.hooks import find_layer, require_maps, trace
+from vizcore.hooks import find_layer, layer_for, require_maps, trace
 from vizcore.records import (
     BadParameter,
     Heatmap,
@@ -72,7 +72,7 @@ def cam(
     check_pixels(pixels, one=True)
     check_whole("batch_size", batch_size, 1, 4096)
     target = check_target(model, target)
-    layer = model.layers["cam"] if layer is None else layer
+    layer = layer_for(model, "cam", layer)
     needs = CAM_METHODS[method].needs
 
     with trace(model, [layer], grad=needs == "gradient") as seen:

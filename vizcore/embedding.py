@@ -60,7 +60,7 @@ def extract_features(
     a layer with neither maps nor a vector, UnsupportedModel where the features are NaN or infinite.
     """
     check_whole("batch_size", batch_size, 1, 4096)
-    layer = model.layers["features"] if layer is None else layer
+    layer = hooks.layer_for(model, "features", layer)
     hooks.find_layer(model, layer)
 
     def features(pixels: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from vizcore.hooks import find_layer
-from vizcore.records import BadParameter, Filters, LayerNotFound, Model
+from vizcore.hooks import find_layer, layer_for
+from vizcore.records import BadParameter, Filters, LayerNotFound, Model, UnsupportedModel
 
 ORDERS = ("index", "strength", "similarity")
 
@@ -24,7 +24,7 @@ def filters(model: Model, layer: str | None = None) -> Filters:
     C is the number of input channels of a group. No forward pass. Raises LayerNotFound, listing the
     convolutions, for a layer that is not a two-dimensional one.
     """
-    layer = model.layers["first_conv"] if layer is None else layer
+    layer = layer_for(model, "first_conv", layer)
     module = find_layer(model, layer)
     if not isinstance(module, nn.Conv2d):
         known = ", ".join(f"“{name}”" for name in convolutions(model)[:6])
@@ -32,6 +32,8 @@ def filters(model: Model, layer: str | None = None) -> Filters:
             f"The layer “{layer}” of {model.title} is a {type(module).__name__}, not a two-dimensional convolution. "
             f"Convolutions are, from the first: {known or 'none'}."
         )
+    if module.weight.is_meta:
+        raise UnsupportedModel(f"{model.title} has no weights in memory (device “meta”): load them first.")
     with model.lock, torch.no_grad():
         values = module.weight.detach().float().cpu().numpy().copy()
     sees_picture = layer == model.layers.get("first_conv") and values.shape[1] == len(model.mean) == 3

@@ -28,9 +28,11 @@ class Trace(Mapping[str, Tensor]):
 
     def __getitem__(self, layer: str) -> Tensor:
         if layer not in self._outputs:
+            inner = [name for name, _ in self._model.net.named_modules() if name.startswith(f"{layer}.")]
+            held = f" It holds {', '.join(f'“{name}”' for name in inner[:6])}." if inner else ""
             raise LayerNotFound(
                 f"The layer “{layer}” of {self._model.title} did not run in the forward pass: it only holds others, "
-                "or is not used."
+                f"or is not used. Choose a layer that runs.{held}"
             )
         return self._outputs[layer]
 
@@ -74,8 +76,8 @@ def trace(
         seen._outputs.clear()
         torch.set_grad_enabled(False)
 
-    def watch(name: str) -> Callable[[nn.Module, object, object], object]:
-        def hook(module: nn.Module, args: object, output: object) -> object:
+    def watch(name: str) -> Callable[[nn.Module, tuple[object, ...], object], object]:
+        def hook(module: nn.Module, args: tuple[object, ...], output: object) -> object:
             if name in seen._outputs:
                 raise UnsupportedModel(
                     f"The layer “{name}” runs more than once in a pass of {model.title}, so what comes out of it is "
@@ -85,6 +87,8 @@ def trace(
                 raise UnsupportedModel(
                     f"The layer “{name}” of {model.title} returns a {type(output).__name__}, not one tensor."
                 )
+            if any(output is given for given in args):
+                output = output.clone()  # handed through, as by Identity: what follows may still change its source
             if name in replace:
                 output = replace[name](output)
             if grad and not output.requires_grad:
@@ -119,6 +123,15 @@ def find_layer(model: Model, name: str) -> nn.Module:
     near = difflib.get_close_matches(str(name), [known for known in modules if known], n=3, cutoff=0.3)
     listed = ", ".join(f"“{known}”" for known in near or list(modules)[1:6])
     raise LayerNotFound(f"{model.title} has no layer {name!r}. {'The nearest are' if near else 'It has'} {listed}.")
+
+
+def layer_for(model: Model, role: str, layer: str | None) -> str:
+    """``layer``, or where it is None the one that plays ``role``; LayerNotFound where the model names none."""
+    if layer is not None:
+        return layer
+    if role in model.layers:
+        return model.layers[role]
+    raise LayerNotFound(f"{model.title} names no layer for “{role}”. Say which with layer=…, a dotted name.")
 
 
 def list_layers(model: Model) -> tuple[Layer, ...]:
