@@ -7,6 +7,7 @@ numbers in float32 and float64. Pictures are 41 × 29 unless a test says otherwi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -349,6 +350,12 @@ def fill(net: nn.Module, seed: int) -> None:
                     tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator, dtype=torch.float64))
                 else:
                     tensor.copy_(0.2 * normal(tensor.shape))
+
+
+def lock_is_free(model: Model) -> bool:
+    """Whether another thread could take the lock now; the thread that holds it always can."""
+    with ThreadPoolExecutor(1) as other:
+        return other.submit(lambda: model.lock.acquire(blocking=False) and not model.lock.release()).result()
 
 
 def picture(seed: int = 0, size: tuple[int, int] = SIZE, dtype: torch.dtype = torch.float64, n: int = 1) -> Tensor:
