@@ -114,12 +114,12 @@ def known(key: Hashable, compute: Callable[[], Result]) -> Result:
     return found
 
 
-@st.cache_resource(show_spinner=False, max_entries=3)
-def model_named(name: str, untrained: bool = False) -> Any:
+@st.cache_resource(show_spinner="Loading the network …", max_entries=3)
+def model_named(name: str, untrained: bool = False, _progress: Callable[[int, int], None] | None = None) -> Any:
     """A loaded net, shared by all visitors; at most three are held. Raises the LensError that says why not."""
     from models import load_model
 
-    return load_model(name, weights=None if untrained else "default")
+    return load_model(name, weights=None if untrained else "default", progress=_progress)
 
 
 @st.cache_data(show_spinner=False, max_entries=20)

@@ -114,16 +114,18 @@ def choose_classes() -> list[int]:
 def choose_layer() -> str:
     layers = {layer.name: layer for layer in views.layers_of(here)}
     advised = model.layers["cam"]
-    return st.selectbox(
+    layer = st.selectbox(
         "Layer of the CAM methods",
         list(layers),
         index=list(layers).index(advised),
-        format_func=lambda name: f"{name}   {layers[name].size}" + ("   (advised)" if name == advised else ""),
         key="cam_layer",
         bind="query-params",
         help="Advised: the last maps before they are averaged away or flattened. They know most about classes, and "
         "still where. Earlier layers are sharper and know less.",
     )
+    advice = "advised" if layer == advised else f"advised is {advised}, {layers[advised].size}"
+    st.caption(common.plain(f"{layers[layer].size} ({advice})"))
+    return layer
 
 
 def choose_hiding(shown: bool) -> Hiding:

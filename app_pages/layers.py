@@ -105,15 +105,16 @@ def choose_layer() -> str:
         on_change=open_stage,
         help="Channels × height × width of what comes out of each stage.",
     )
-    return st.selectbox(
+    layer = st.selectbox(
         "Layer",
         list(everything),
         index=list(everything).index(default),
-        format_func=lambda name: f"{name}   {everything[name].size}   {everything[name].kind}",
         key="layer",
         bind="query-params",
         help="Every layer whose output is maps, in the order in which it runs. Type to search.",
     )
+    st.caption(common.plain(f"{everything[layer].kind}, {everything[layer].size} (channels × height × width)"))
+    return layer
 
 
 def scales_of(maps: ActivationMaps, kind: str) -> Scale | list[Scale]:
@@ -165,9 +166,8 @@ def show_maps(layer: str) -> None:
     show_sheet(sheet, numbers, f"sheet {model.name} {layer} {sort}", channel_key)
     if not isinstance(scale, list):
         views.show_scale(scale, "activation")
-    st.caption(
-        f"{count} maps of {common.plain(layer)}, {maps.values.shape[2]} × {maps.values.shape[1]} each. Click one to enlarge it."
-    )
+    size = f"{maps.values.shape[2]} × {maps.values.shape[1]}"
+    st.caption(f"{count} maps of {common.plain(layer)}, {size} each. Click one to enlarge it.")
     takeaway.offer(
         here,
         f"maps {layer}",

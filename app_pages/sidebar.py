@@ -34,8 +34,7 @@ def choose() -> str | None:
     st.title("CNN Lens", anchor=False)
     card = _choose_card()
     try:
-        with st.spinner(f"Loading {card.title} …"):
-            model = _load(card)
+        model = _load(card)
         picture = _invert(_choose_picture(card), card)
         view, scores = common.scores_of(model, picture.photo, picture.digest)
     except LensError as refusal:
@@ -63,13 +62,14 @@ def _choose_card() -> Card:
     name = st.selectbox(
         "Model",
         list(cards),
-        format_func=lambda name: cards[name].title + ("" if cards[name].ready() else "  (weights not here)"),
+        format_func=lambda name: cards[name].title,
         key="model",
         bind="query-params",
         help="The network that looks at the picture.",
     )
     card = cards[name]
-    st.caption(f"{card.classes} · {card.parameters / 1e6:.2g} M parameters · {card.year}")
+    missing = "" if card.ready() else " · weights not here"
+    st.caption(f"{card.classes} · {card.parameters / 1e6:.2g} M parameters · {card.year}{missing}")
     return card
 
 
@@ -77,17 +77,26 @@ def _load(card: Card) -> object:
     """The net of the card; where its weights are nowhere to be had, the structure alone is offered."""
     from vizcore.records import BadWeights
 
-    if not card.ready() and st.toggle(
+    if card.ready():
+        return common.model_named(card.name)
+    if st.toggle(
         "Random weights (untrained)",
         key="untrained",
         bind="query-params",
         help="Shows the structure of the network. Its answers mean nothing.",
     ):
         return common.model_named(card.name, True)
-    try:
-        return common.model_named(card.name)
-    except BadWeights as refusal:
-        raise BadWeights(f"{refusal} Or switch on “Random weights (untrained)” to look at the structure.") from None
+    size = f"about {card.parameters * 4 / 1e6:,.0f} MB"
+    if st.button(
+        "Fetch the weights", icon=":material/download:", help=f"{size}, from the network, kept for next time."
+    ):
+        with common.running(f"Fetching {card.title}") as progress:
+            return common.model_named(card.name, _progress=progress)
+    raise BadWeights(
+        f"The weights of {card.title} are not on this machine. Fetch them ({size}) with the button on the left, or put "
+        f"the file {card.file} into the folder {card.folder}; or switch on “Random weights (untrained)” to look at the "
+        "structure."
+    )
 
 
 def _choose_picture(card: Card) -> Picture:
