@@ -139,8 +139,8 @@ def _choose_sample(grey: bool, others: bool) -> Picture:
         photo.pixels,
         photo.digest,
         samples[key].title,
-        f"read_sample({key!r})",
-        ("from models.samples import read_sample",),
+        f"read_image(read_sample({key!r}))",
+        ("from models.samples import read_sample", "from vizcore.images import read_image"),
     )
 
 

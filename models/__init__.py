@@ -24,9 +24,9 @@ def load_model(name: str, weights: str | None = "default", *, progress: Progress
     """The network ``name`` of the catalogue, in eval mode and frozen, on the CPU.
 
     ``weights="default"`` loads its trained weights after checking their digest, and fetches them where they have to
-    come from the network (``progress`` then counts bytes). ``weights=None`` gives the structure with random weights, the
-    same at each call; the record then has no ``weights`` and is titled "untrained". The caller's random state
-    is left alone. Raises BadParameter for an unknown name, and BadWeights naming the file that is missing or damaged.
+    come from the network (``progress`` then counts bytes). ``weights=None`` gives the structure with random weights,
+    the same at each call; the record then has no ``weights`` and is titled "untrained". The caller's random state is
+    left alone. Raises BadParameter for an unknown name, and BadWeights naming the file that is missing or damaged.
     """
     from models.loading import load
 
