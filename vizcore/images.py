@@ -150,8 +150,8 @@ def open_photo(source: str | os.PathLike[str] | bytes | BinaryIO, *, max_side: i
             _note_frames(image, notes)
     except BadImage:
         raise
-    except Image.DecompressionBombError:
-        raise BadImage(_too_many_pixels("a size")) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise BadImage(_too_many_pixels("far too many pixels")) from None
     except Exception:  # decoders of damaged files raise anything, from struct.error to SyntaxError
         raise BadImage(
             f"The {decoder} file is damaged or incomplete: it cannot be read to its end. Save or download it again, "
@@ -191,8 +191,8 @@ def prepare(photo: np.ndarray, model: Model) -> View:
     """What the network sees of a photo, uint8 (H, W, 3): resized, and its middle cut out.
 
     The shorter side becomes ``input_size / crop_pct`` (rounded down), and the middle of ``input_size`` is kept, as in
-    timm's and torchvision's transforms for evaluation. Only the part that is kept is resampled, so a long strip
-    costs no more than a square; the result is that of resizing the whole.
+    timm's and torchvision's transforms for evaluation, to the bit. Of a strip longer than MAX_ASPECT only the part that
+    is kept is resampled, so that it costs no more; that is the same but for rounding.
     """
     photo = check_photo(photo)
     height, width = photo.shape[:2]
@@ -208,10 +208,14 @@ def prepare(photo: np.ndarray, model: Model) -> View:
     top, left = round((resized[0] - h) / 2), round((resized[1] - w) / 2)
     down, across = height / resized[0], width / resized[1]  # pixels of the photo to one of the resized
     part = (left * across, top * down, (left + w) * across, (top + h) * down)
-    seen = np.array(Image.fromarray(photo).resize((w, h), resample, box=part))  # (h, w, 3)
-    pixels = torch.from_numpy(seen).permute(2, 0, 1)[None].contiguous().float() / 255  # (1, 3, h, w)
-    box = (math.floor(part[0]), math.floor(part[1]), math.ceil(part[2]), math.ceil(part[3]))
-    return View(pixels, (max(box[0], 0), max(box[1], 0), min(box[2], width), min(box[3], height)))
+    image = Image.fromarray(photo)
+    if max(resized) <= MAX_ASPECT * min(resized):
+        image = image.resize(resized[::-1], resample).crop((left, top, left + w, top + h))
+    else:
+        image = image.resize((w, h), resample, box=part)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].contiguous().float() / 255  # (1, 3, h, w)
+    box = [round(side) for side in part]
+    return View(pixels, (box[0], box[1], max(box[2], box[0] + 1), max(box[3], box[1] + 1)))
 
 
 def overlay(
@@ -227,8 +231,8 @@ def overlay(
 
     The raw values are resampled bilinearly to the box and coloured on ``scale`` (by default the map's own, see
     `Scale.of`). The colour covers the photo the more, the farther a value is from zero: by ``alpha`` at the end
-    of the scale, by nothing at zero, so that what carries no evidence stays a photo. What lies outside the box the
-    network did not see: it is grey and pale.
+    of the scale, by nothing at zero, so that what carries no evidence stays a photo; under the colour the photo turns
+    grey, so that every hue is the heatmap's. What lies outside the box the network did not see: it is grey and pale.
     """
     photo = check_photo(photo)
     left, top, right, bottom = _check_box(box, photo)
@@ -249,7 +253,9 @@ def overlay(
         weight = (alpha * np.sqrt(strength))[..., None]
         colours = table[np.rint(place * np.float32(len(table) - 1)).astype(np.uint8)]
         under = picture[top + start : min(top + start + 256, bottom), left:right]
-        under[:] = np.rint(under + weight * (colours - under))
+        grey = np.asarray(Image.fromarray(under).convert("L"))[..., None]
+        muted = under + np.minimum(1, 2 * weight) * (grey.astype(np.float32) - under)
+        under[:] = np.rint(muted + weight * (colours - muted))
     return picture
 
 
@@ -359,10 +365,8 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _too_many_pixels(size: str) -> str:
-    return (
-        f"The picture is too large: its header states {size} of more than {MAX_PIXELS / 1e6:.0f} million pixels in "
-        "all, which is the most that is decoded. Export it smaller."
-    )
+    most = f"{MAX_PIXELS // 10**6} million pixels"
+    return f"The picture is too large: {size}, where at most {most} are decoded. Export it smaller."
 
 
 def _decode(image: Image.Image, max_side: int | None, notes: list[str]) -> Image.Image:
