@@ -5,6 +5,7 @@ The only file with ``st.cache_*`` and with the adapter between vizcore's ``progr
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import time
@@ -40,7 +41,6 @@ class Chosen:
     title: str
     origin: str
     imports: tuple[str, ...]
-    notes: tuple[str, ...]
     view: Any
     scores: np.ndarray
     chances: np.ndarray
@@ -115,19 +115,19 @@ def known(key: Hashable, compute: Callable[[], Result]) -> Result:
 
 
 @st.cache_resource(show_spinner="Loading the network …", max_entries=3)
-def model_named(name: str, untrained: bool = False, _progress: Callable[[int, int], None] | None = None) -> Any:
+def model_named(name: str, untrained: bool = False) -> Any:
     """A loaded net, shared by all visitors; at most three are held. Raises the LensError that says why not."""
     from models import load_model
 
-    return load_model(name, weights=None if untrained else "default", progress=_progress)
+    return load_model(name, weights=None if untrained else "default")
 
 
 @st.cache_data(show_spinner=False, max_entries=20)
 def layers_of(name: str, untrained: bool) -> tuple[Any, ...]:
-    """The layers with maps of a net, in order of execution."""
-    from vizcore.hooks import map_layers
+    """The layers of a net that run once a pass, in order of execution."""
+    from vizcore.hooks import list_layers
 
-    return map_layers(model_named(name, untrained))
+    return list_layers(model_named(name, untrained))
 
 
 @st.cache_data(show_spinner=False, max_entries=20)
@@ -156,7 +156,7 @@ def card_of(name: str) -> Card:
     return next(card for card in list_models() if card.name == name)
 
 
-def scores_of(model: Any, photo: np.ndarray, digest: str) -> tuple[Any, np.ndarray]:
+def scores_of(model: Any, photo: Any) -> tuple[Any, np.ndarray]:
     """What the net sees of a photo, and its logits (K,)."""
 
     def compute() -> tuple[Any, np.ndarray]:
@@ -164,11 +164,11 @@ def scores_of(model: Any, photo: np.ndarray, digest: str) -> tuple[Any, np.ndarr
 
         from vizcore.images import prepare
 
-        view = prepare(photo, model)
+        view = prepare(photo.pixels, model)
         with torch.no_grad():
             return view, model.logits(view.pixels)[0].float().numpy()
 
-    return known(("scores", model.title, digest), compute)
+    return known(("scores", model.title, photo.digest), compute)
 
 
 def warm_up() -> None:
@@ -176,10 +176,12 @@ def warm_up() -> None:
     from models.samples import list_samples
     from vizcore.records import LensError
 
+    # Streamlit's caches wonder aloud at a thread without a visitor.
+    logging.getLogger("streamlit.runtime.scriptrunner_utils.script_run_context").setLevel(logging.ERROR)
     try:
         model = model_named(DEFAULT_MODEL)
         photo = photo_from(list_samples()[0].read())
-        scores_of(model, photo.pixels, photo.digest)
+        scores_of(model, photo)
     except LensError:
         pass  # the first visitor is told, in the page
 

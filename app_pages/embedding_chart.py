@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import streamlit as st
+from matplotlib.path import Path
 from PIL import Image
 
 from vizcore.images import thumbnail
 
-# Paul Tol's "bright" scheme: told apart by the colour-blind, on white and on black. 7 colours and 6 shapes have no common
-# divisor, so that 42 classes differ in one of the two, and neighbours in both.
+# Paul Tol's "bright" scheme: told apart by the colour-blind, on white and on black. 7 colours and 6 shapes have no
+# common divisor, so that 42 classes differ in one of the two, and neighbours in both.
 COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#AA3377", "#66CCEE", "#999999")
 SHAPES = (
     "circle",
@@ -34,11 +35,10 @@ SMALL, LARGE = 300, 1000  # pictures; dots shrink in between
 
 @dataclass(frozen=True)
 class Selection:
-    """``rows`` are the pictures that are selected now; ``picked`` the one clicked last, if it is among them."""
+    """``lassoed`` are the rows of the pictures inside the lasso, ``picked`` that of the one clicked last."""
 
-    rows: tuple[int, ...] = ()
+    lassoed: tuple[int, ...] = ()
     picked: int | None = None
-    lasso: bool = False
 
 
 def data_uri(picture: np.ndarray, side: int = 48) -> str:
@@ -73,22 +73,37 @@ def scatter(
         on_select="rerun",
         alt=title,
     )
-    return _selection(state.selection, members, f"{key} picked")
+    return _selection(state.selection, members, points, f"{key} picked")
 
 
-def _selection(selected: Any, members: list[np.ndarray], key: str) -> Selection:
-    """What Streamlit returns, in rows of the whole; the newest is what was not there in the run before."""
-    rows: list[int] = []
+def _selection(selected: Any, members: list[np.ndarray], points: np.ndarray, key: str) -> Selection:
+    """What Streamlit returns, the clicked and the lassoed of every class together, taken apart, in rows of the whole.
+
+    Each class keeps its own click, and a second click on it takes it back: the newest click is what came since the
+    run before, or what went; none where nothing is left.
+    """
+    rows: set[int] = set()
     for group in selected.selected:
         # After new data, indices of the old may come once more.
         known = members[group["series_index"]] if group["series_index"] < len(members) else np.empty(0, int)
-        rows += [int(known[i]) for i in group["data_indices"] if i < len(known)]
+        rows |= {int(known[i]) for i in group["data_indices"] if i < len(known)}
+    inside = {row for area in selected.areas for row in np.flatnonzero(_inside(area, points)).tolist()}
+    lassoed = rows & inside  # without what the legend hides
     before, picked = st.session_state.get(key, (frozenset(), None))
-    new = set(rows) - before
-    if len(new) == 1 or picked not in rows:
-        picked = new.pop() if len(new) == 1 else None
-    st.session_state[key] = (frozenset(rows), picked)
-    return Selection(tuple(sorted(rows)), picked, bool(selected.areas))
+    clicked = (rows - inside) | (rows & before)
+    changed = clicked - before or before - rows
+    if changed:
+        picked = min(changed) if rows and len(changed) == 1 and changed != {picked} else None
+    st.session_state[key] = (frozenset(clicked), picked)
+    return Selection(tuple(sorted(lassoed)), picked)
+
+
+def _inside(area: Any, points: np.ndarray) -> np.ndarray:
+    """(n,) bool: which points lie in what was drawn, a polygon of [x, y] or a box [[x0, x1], [y0, y1]]."""
+    corners = np.array(area["coord_range"], dtype=float)
+    if area["brush_type"] == "polygon":
+        return Path(corners).contains_points(points)
+    return ((points >= corners.min(1)) & (points <= corners.max(1))).all(1)
 
 
 def _spec(classes: list[str], tables: list[pd.DataFrame], points: np.ndarray) -> dict[str, Any]:
@@ -102,13 +117,21 @@ def _spec(classes: list[str], tables: list[pd.DataFrame], points: np.ndarray) ->
         "media": [{"query": {"maxWidth": side + 50}, "option": {"grid": _grid(side)}} for side in SIDES[1:]],
         "xAxis": _axis(middle[0], reach),
         "yAxis": _axis(middle[1], reach),
-        "legend": {"type": "scroll", "top": 0, "data": classes},
+        "legend": {
+            "type": "scroll",
+            "top": 0,
+            "data": classes,
+            "itemWidth": 12,
+            "itemHeight": 12,
+            "textStyle": {"width": 120, "overflow": "truncate"},
+        },
         "tooltip": {
             "formatter": '<img src="{@thumb}" alt="" width="96" style="display:block;image-rendering:auto">'
             f"<b>{{@label}}</b>{names}",
             "confine": True,
+            "extraCssText": "max-width: 260px; white-space: normal; overflow-wrap: anywhere",
         },
-        "toolbox": {"left": 0, "top": 28, "feature": {"brush": {"type": ["polygon", "rect", "keep", "clear"]}}},
+        "toolbox": {"left": 0, "top": 28, "feature": {"brush": {"type": ["polygon", "rect", "clear"]}}},
         "brush": {
             "xAxisIndex": 0,
             "brushMode": "single",
@@ -127,7 +150,7 @@ def _spec(classes: list[str], tables: list[pd.DataFrame], points: np.ndarray) ->
                 "symbol": SHAPES[i % len(SHAPES)],
                 "symbolSize": size,
                 "selectedMode": "single",
-                "select": {"itemStyle": {"borderColor": "#888", "borderWidth": 2}},
+                "select": {"itemStyle": {"borderColor": "#E07B00", "borderWidth": 3}},
                 "emphasis": {"scale": 1.8},
             }
             for i, name in enumerate(classes)

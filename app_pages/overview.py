@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from app_pages import common, views
+from app_pages import common, picture_sets, views
 from vizcore.filters import order
 from vizcore.images import Scale, frame, overlay, to_jpeg, to_png
 from vizcore.occlusion import count_windows, occlusion
@@ -103,6 +103,11 @@ def show_occlusion() -> None:
 
 
 def show_embedding() -> None:
+    pictures = picture_sets.of_digits(1000) if len(model.mean) == 1 else picture_sets.of_copies(20)
+    drawn = common.results().get(picture_sets.key_of(here, pictures, model.layers["features"], 30.0, 0))
+    if drawn is not None:
+        picture = picture_sets.dots(drawn.feature_map, drawn.labels, small=True)
+        st.image(picture, width="stretch", alt=f"t-SNE of {len(drawn.labels)} pictures, a dot each")
     st.caption("**t-SNE.** Many pictures on one map: what the network finds alike lies close together.")
     st.page_link("app_pages/embedding.py", label="Embedding", icon=":material/scatter_plot:")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +9,7 @@ import streamlit as st
 
 from app_pages import common
 from models import Card, list_models
+from vizcore.images import Photo
 
 UPLOAD_TYPES = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"]
 TOP = "the top prediction"
@@ -17,14 +17,12 @@ TOP = "the top prediction"
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A photo and where it came from: ``origin`` is the Python expression that reads it again."""
+    """A photo and where it came from: ``origin`` is the Python expression that reads its pixels again."""
 
-    photo: np.ndarray
-    digest: str
+    photo: Photo
     title: str
     origin: str
     imports: tuple[str, ...]
-    notes: tuple[str, ...] = ()
 
 
 def choose() -> str | None:
@@ -36,19 +34,18 @@ def choose() -> str | None:
     try:
         model = _load(card)
         picture = _invert(_choose_picture(card), card)
-        view, scores = common.scores_of(model, picture.photo, picture.digest)
+        view, scores = common.scores_of(model, picture.photo)
     except LensError as refusal:
         st.session_state.pop("chosen", None)
         return str(refusal)
     target = _choose_class(model, scores)
     st.session_state["chosen"] = common.Chosen(
         model=model,
-        photo=picture.photo,
-        digest=picture.digest,
+        photo=picture.photo.pixels,
+        digest=picture.photo.digest,
         title=picture.title,
         origin=picture.origin,
         imports=picture.imports,
-        notes=picture.notes,
         view=view,
         scores=scores,
         chances=_probabilities(scores),
@@ -87,11 +84,12 @@ def _load(card: Card) -> object:
     ):
         return common.model_named(card.name, True)
     size = f"about {card.parameters * 4 / 1e6:,.0f} MB"
-    if st.button(
-        "Fetch the weights", icon=":material/download:", help=f"{size}, from the network, kept for next time."
-    ):
+    if st.button("Fetch the weights", icon=":material/download:", help=f"{size}, kept for next time."):
+        from models.fetching import fetch
+
         with common.running(f"Fetching {card.title}") as progress:
-            return common.model_named(card.name, _progress=progress)
+            fetch(card, progress)
+        return common.model_named(card.name)
     raise BadWeights(
         f"The weights of {card.title} are not on this machine. Fetch them ({size}) with the button on the left, or put "
         f"the file {card.file} into the folder {card.folder}; or switch on “Random weights (untrained)” to look at the "
@@ -100,6 +98,9 @@ def _load(card: Card) -> object:
 
 
 def _choose_picture(card: Card) -> Picture:
+    if "pending" in st.session_state:  # a page made a picture the current one
+        st.session_state["picked"] = st.session_state.pop("pending")
+        st.session_state["source"] = "Picked"
     grey = len(card.mean) == 1
     sources = ["Samples", "Upload", "Camera"] + ["Draw"] * grey + ["Picked"] * ("picked" in st.session_state)
     source = st.segmented_control(
@@ -115,6 +116,7 @@ def _choose_picture(card: Card) -> Picture:
     elif source == "Draw":
         _draw()
     elif source == "Picked":
+        st.caption(common.plain(f"From the embedding: {st.session_state['picked'].title}"))
         return st.session_state["picked"]
     own = st.session_state["own"].get(source)
     if own:
@@ -134,10 +136,9 @@ def _choose_sample(grey: bool, others: bool) -> Picture:
         bind="query-params",
         label_visibility="visible" if others else "collapsed",
     )
-    photo = common.photo_from(samples[key].read())
+    st.caption(common.plain(samples[key].credit))
     return Picture(
-        photo.pixels,
-        photo.digest,
+        common.photo_from(samples[key].read()),
         samples[key].title,
         f"read_image(read_sample({key!r}))",
         ("from models.samples import read_sample", "from vizcore.images import read_image"),
@@ -158,12 +159,10 @@ def _take(source: str, data: bytes | None, name: str) -> None:
     for note in photo.notes:
         st.caption(common.plain(note))
     st.session_state["own"][source] = Picture(
-        photo.pixels,
-        photo.digest,
+        photo,
         name,
         f"open_photo({name!r}, max_side={common.PHOTO_SIDE}).pixels",
         ("from vizcore.images import open_photo",),
-        photo.notes,
     )
 
 
@@ -188,9 +187,9 @@ def _draw() -> None:
         st.caption("Draw a digit, large and in the middle.")
         st.session_state["own"].pop("Draw", None)
         return
-    pixels = np.ascontiguousarray(drawing.image_data[..., :3], dtype=np.uint8)
+    photo = Photo.of(drawing.image_data[..., :3].astype(np.uint8))
     st.session_state["own"]["Draw"] = Picture(
-        pixels, _digest(pixels), "your drawing", "read_image('drawing.png')", ("from vizcore.images import read_image",)
+        photo, "your drawing", "read_image('drawing.png')", ("from vizcore.images import read_image",)
     )
 
 
@@ -203,10 +202,8 @@ def _invert(picture: Picture, card: Card) -> Picture:
         help="LeNet-5 has seen white digits on black only. This turns the picture around before the network sees it.",
     ):
         return picture
-    pixels = 255 - picture.photo
-    return Picture(
-        pixels, _digest(pixels), f"{picture.title}, inverted", f"255 - {picture.origin}", picture.imports, picture.notes
-    )
+    photo = Photo.of(255 - picture.photo.pixels)
+    return Picture(photo, f"{picture.title}, inverted", f"255 - {picture.origin}", picture.imports)
 
 
 def _choose_class(model: object, scores: np.ndarray) -> int:
@@ -221,10 +218,6 @@ def _choose_class(model: object, scores: np.ndarray) -> int:
         help="The class that the heatmaps explain. Type to search.",
     )
     return top if chosen in (TOP, None) else labels.index(chosen)
-
-
-def _digest(pixels: np.ndarray) -> str:
-    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
 
 def _probabilities(scores: np.ndarray) -> np.ndarray:

@@ -102,8 +102,10 @@ def python_lines(here: Chosen, imports: tuple[str, ...], call: str) -> str:
 
 def merged(imports: set[str]) -> list[str]:
     """One line a module, names sorted."""
+    plain = sorted(line for line in imports if line.startswith("import "))
     modules: dict[str, set[str]] = {}
-    for line in imports:
+    for line in imports.difference(plain):
         _, module, _, names = line.split(" ", 3)
         modules.setdefault(module, set()).update(names.split(", "))
-    return [f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(modules.items())]
+    froms = [f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(modules.items())]
+    return [*plain, *[""] * bool(plain), *froms]

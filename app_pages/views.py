@@ -20,7 +20,8 @@ MAP_SIDE = 112  # larger maps are averaged down on a sheet; one alone is shown w
 
 def layers_of(here: common.Chosen) -> tuple[Layer, ...]:
     """All layers with maps of the net looked at, in order of execution."""
-    return common.layers_of(here.model.name, here.model.weights is None)
+    layers = common.layers_of(here.model.name, here.model.weights is None)
+    return tuple(layer for layer in layers if len(layer.shape) == 3)
 
 
 def stages_of(here: common.Chosen) -> tuple[Layer, ...]:

@@ -1,0 +1,239 @@
+"""The sets of pictures that the Embedding page maps: digits, copies of the sample photos, a zip of one's own."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+
+from app_pages import common
+from app_pages.embedding_chart import COLOURS, data_uri
+from app_pages.sidebar import Picture
+from models.samples import digits, list_samples
+from vizcore.archives import PictureSet, read_zip
+from vizcore.augment import variants
+from vizcore.embedding import chance, extract_features, neighbour_accuracy, pixel_features, tsne
+from vizcore.images import Photo, check_photo, thumbnail
+from vizcore.records import BadImage, Embedding
+
+DIGITS, COPIES, ZIP = "MNIST digits", "Copies of the sample photos", "A zip of mine"
+COPY_SIDE = 384  # pixels of the longer side of a photo that is copied: the net looks at 256 of the shorter
+SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class PictureChoice:
+    """A set that can be made again from its ``key``. ``script`` is Python that makes ``pictures``."""
+
+    key: tuple[object, ...]
+    labels: tuple[str, ...]
+    names: tuple[str, ...]
+    load: Callable[[], Sequence[np.ndarray]]
+    one: Callable[[int], np.ndarray]
+    origin: Callable[[int], str]
+    imports: tuple[str, ...]
+    script: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def picture(self, row: int) -> Picture:
+        return Picture(Photo.of(self.one(row)), self.names[row], self.origin(row), self.imports)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Two maps of one set, and how well each knows the classes: shares from 0 to 1."""
+
+    key: tuple[object, ...]
+    feature_map: Embedding
+    pixel_map: Embedding
+    feature_accuracy: float
+    pixel_accuracy: float
+    chance: float
+    labels: tuple[str, ...]
+    names: tuple[str, ...]
+    thumbnails: tuple[str, ...]
+
+
+def choose(here: common.Chosen) -> PictureChoice | None:
+    """The controls of the set; None where there is none yet."""
+    grey = len(here.model.mean) == 1
+    kind = st.segmented_control(
+        "Pictures",
+        [DIGITS if grey else COPIES, ZIP],
+        default=DIGITS if grey else COPIES,
+        required=True,
+        key="set of digits" if grey else "set",
+        persist_state="session",
+    )
+    if kind == DIGITS:
+        return of_digits(st.slider("How many", 200, 5000, 1000, 100, key="digits", bind="query-params"))
+    if kind == COPIES:
+        return of_copies(
+            st.slider(
+                "Copies of each photo",
+                5,
+                60,
+                20,
+                5,
+                key="copies",
+                bind="query-params",
+                help="Random cuts, mirror images and changes of colour. A network that knows what it sees keeps the "
+                "copies of a photo together.",
+            )
+        )
+    return of_zip()
+
+
+def of_digits(count: int) -> PictureChoice:
+    images, labels = digits()
+    rows = np.random.default_rng(SEED).permutation(len(images))[:count]
+    return PictureChoice(
+        key=(DIGITS, count),
+        labels=tuple(str(labels[row]) for row in rows),
+        names=tuple(f"digit {labels[row]}, number {row}" for row in rows),
+        load=lambda: [check_photo(images[row]) for row in rows],
+        one=lambda place: images[rows[place]],
+        origin=lambda place: f"check_photo(digits()[0][{rows[place]}])",
+        imports=("from models.samples import digits", "from vizcore.images import check_photo", "import numpy as np"),
+        script=f"rows = np.random.default_rng({SEED}).permutation(5000)[:{count}]\n"
+        "pictures = [check_photo(digits()[0][row]) for row in rows]",
+    )
+
+
+def of_copies(count: int) -> PictureChoice:
+    samples = [sample for sample in list_samples() if not sample.grey]
+
+    def copies(key: str) -> list[np.ndarray]:
+        photo = common.photo_from(next(sample for sample in samples if sample.key == key).read()).pixels
+        return variants(thumbnail(photo, COPY_SIDE), count, SEED)
+
+    return PictureChoice(
+        key=(COPIES, count),
+        labels=tuple(sample.title for sample in samples for _ in range(count)),
+        names=tuple(f"{sample.title}, copy {n + 1}" for sample in samples for n in range(count)),
+        load=lambda: [copy for sample in samples for copy in copies(sample.key)],
+        one=lambda place: copies(samples[place // count].key)[place % count],
+        origin=lambda place: (
+            f"variants(thumbnail(read_image(read_sample({samples[place // count].key!r})), {COPY_SIDE}), "
+            f"{count}, {SEED})[{place % count}]"
+        ),
+        imports=(
+            "from models.samples import list_samples, read_sample",
+            "from vizcore.augment import variants",
+            "from vizcore.images import read_image, thumbnail",
+        ),
+        script="photos = [read_image(sample.read()) for sample in list_samples() if not sample.grey]\n"
+        f"pictures = [copy for photo in photos for copy in variants(thumbnail(photo, {COPY_SIDE}), {count}, {SEED})]",
+    )
+
+
+def of_zip() -> PictureChoice | None:
+    file = st.file_uploader(
+        "A zip of pictures", "zip", key="zip", max_upload_size=100, help="Its folders are taken as the classes."
+    )
+    if file is None and "pictures of the zip" not in st.session_state:
+        st.caption("Up to 100 MB. Its folders are taken as the classes.")
+        return None
+    if file is not None and st.session_state.get("file of the zip") != file.file_id:
+        try:
+            with common.running("Reading the zip") as progress:
+                st.session_state["pictures of the zip"] = (file.name, read_zip(file, progress=progress))
+            st.session_state["file of the zip"] = file.file_id
+        except BadImage as refusal:
+            st.error(common.plain(str(refusal)), icon=":material/block:")
+            if "pictures of the zip" not in st.session_state:
+                return None
+    name, found = st.session_state["pictures of the zip"]
+    show_zip(name, found)
+    digest = hashlib.sha256(b"".join(picture.tobytes() for picture in found.pictures)).hexdigest()
+    return PictureChoice(
+        key=(ZIP, digest),
+        labels=found.labels,
+        names=found.names,
+        load=lambda: found.pictures,
+        one=lambda place: found.pictures[place],
+        origin=lambda place: f"read_zip({name!r}).pictures[{place}]",
+        imports=("from vizcore.archives import read_zip",),
+        script=f"pictures = read_zip({name!r}).pictures",
+    )
+
+
+def show_zip(name: str, found: PictureSet) -> None:
+    classes = len(set(found.labels))
+    st.caption(common.plain(f"{name}: {len(found.pictures)} pictures in {classes} classes."))
+    for note in found.notes:
+        st.caption(common.plain(note))
+    if found.failures:
+        with st.expander(f"{len(found.failures)} files could not be used"):
+            for failed, reason in found.failures[:200]:
+                st.text(f"{failed}: {reason}")
+
+
+def key_of(
+    here: common.Chosen, pictures: PictureChoice, layer: str, perplexity: float, seed: int
+) -> tuple[object, ...]:
+    return ("embedding", here.model.title, pictures.key, layer, perplexity, seed)
+
+
+def seconds_of_tsne(count: int) -> float:
+    """What the two maps take, roughly: measured on two cores, growing a little faster than the number of pictures."""
+    return 2 * (0.3 + 0.003 * count)
+
+
+def draw(here: common.Chosen, chosen: PictureChoice, layer: str, perplexity: float, seed: int) -> Drawn:
+    """Both maps, with a bar for each step."""
+    with common.running("Showing the pictures to the network") as progress:
+        pictures = chosen.load()
+        features = extract_features(here.model, pictures, layer, progress=progress)
+    pixels = pixel_features(here.model, pictures)
+    with common.running("Mapping the features") as progress:
+        feature_map = tsne(features, perplexity=perplexity, seed=seed, progress=progress)
+    with common.running("Mapping the pixels") as progress:
+        pixel_map = tsne(pixels, perplexity=perplexity, seed=seed, progress=progress)
+    return Drawn(
+        key=key_of(here, chosen, layer, perplexity, seed),
+        feature_map=feature_map,
+        pixel_map=pixel_map,
+        feature_accuracy=neighbour_accuracy(features, chosen.labels),
+        pixel_accuracy=neighbour_accuracy(pixels, chosen.labels),
+        chance=chance(chosen.labels),
+        labels=chosen.labels,
+        names=chosen.names,
+        thumbnails=tuple(data_uri(picture) for picture in pictures),
+    )
+
+
+def call_of(name: str, pictures: PictureChoice, layer: str, drawn: Drawn) -> str:
+    """The Python that makes one of the maps again."""
+    params = drawn.feature_map.params
+    rows = f"extract_features(model, pictures, {layer!r})" if name == "features" else "pixel_features(model, pictures)"
+    return (
+        f"{pictures.script}\nrows = {rows}\n"
+        f"embedding = tsne(rows, perplexity={params['perplexity']:g}, seed={params['seed']})  # .points (n, 2)"
+    )
+
+
+def dots(embedding: Embedding, labels: Sequence[str], small: bool = False) -> bytes:
+    """The map as a PNG, colours by class; a ``small`` one without words."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3, 3) if small else (7, 6), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    for number, label in enumerate(dict.fromkeys(labels)):
+        rows = [row for row, other in enumerate(labels) if other == label]
+        name = label.replace("$", r"\$")  # no formulas in a legend
+        axes.scatter(*embedding.points[rows].T, s=9, color=COLOURS[number % len(COLOURS)], label=name)
+    axes.set(xticks=[], yticks=[], aspect="equal")
+    if not small:
+        axes.set_title(f"t-SNE, trustworthiness {embedding.trustworthiness:.2f}")
+    if not small and len(set(labels)) <= 20:
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
