@@ -16,6 +16,8 @@ import torch
 from sklearn import manifold
 from torch import Tensor, nn
 
+from models import load_model
+from models.samples import read_sample
 from vizcore import augment, embedding, hooks
 from vizcore.embedding import (
     chance,
@@ -25,7 +27,7 @@ from vizcore.embedding import (
     trustworthiness,
     tsne,
 )
-from vizcore.images import prepare
+from vizcore.images import prepare, read_image, thumbnail
 from vizcore.records import BadImage, BadParameter, LayerNotFound, LensError, Model, UnsupportedModel
 
 RANDOM = np.random.default_rng(0)
@@ -515,6 +517,20 @@ def test_a_grey_photo_stays_grey_and_its_light_changes_moderately():
     for copy in augment.variants(np.full((20, 30, 3), 100, np.uint8), 50, seed=0):
         assert (copy == copy[0, 0, 0]).all()
         assert 69 <= copy[0, 0, 0] <= 131
+
+
+@pytest.mark.slow
+def test_a_trained_network_keeps_the_copies_of_a_photo_together_better_than_pixels_do():
+    model = load_model("efficientnet_lite0")
+    kinds = ("cat", "coffee", "rocket", "astronaut")
+    photos = [
+        copy for kind in kinds for copy in augment.variants(thumbnail(read_image(read_sample(kind)), 320), 12, seed=0)
+    ]
+    labels = np.repeat(kinds, 12)
+    features, pixels = extract_features(model, photos), pixel_features(model, photos)
+    assert neighbour_accuracy(features, labels) == 1
+    assert neighbour_accuracy(pixels, labels) < 0.95
+    assert neighbour_accuracy(tsne(features).points, labels) == 1
 
 
 @pytest.mark.parametrize(("count", "seed"), [(0, 0), (1001, 0), (1, -1), (1, 2**32), (1.5, 0), (1, "x")])
