@@ -1,6 +1,7 @@
 """Embedding: how the network arranges a set of pictures, beside how raw pixels would arrange them."""
 
 from collections import Counter
+from functools import partial
 
 import streamlit as st
 
@@ -120,7 +121,7 @@ def show_maps(drawn: Drawn, pictures: PictureChoice, layer: str) -> None:
                 here,
                 f"t-sne {name}",
                 embedding,
-                lambda embedding=embedding: picture_sets.dots(embedding, drawn.labels),
+                partial(picture_sets.dots, embedding, drawn.labels),
                 ("from vizcore.embedding import extract_features, pixel_features, tsne", *pictures.imports),
                 picture_sets.call_of(name, pictures, layer, drawn),
             )

@@ -47,11 +47,11 @@ def show_filters() -> None:
         default="index",
         required=True,
         key="filter_order",
-        format_func={"index": "By number", "strength": "Strongest first", "similarity": "Alike together"}.get,
+        format_func={"index": "By number", "strength": "Strongest first", "similarity": "Alike together"}.__getitem__,
         bind="query-params",
         help="Strength is the Euclidean length of a kernel. Alike together: each is followed by its nearest neighbour.",
     )
-    numbers = order(bank, sort or "index")
+    numbers = order(bank, sort)
     left, right = st.columns(2, gap="medium")
     with left:
         sheet = views.filter_sheet(bank, numbers)
@@ -134,7 +134,7 @@ def show_maps(layer: str) -> None:
         default="strength",
         required=True,
         key="map_order",
-        format_func={"strength": "Strongest first", "number": "By number"}.get,
+        format_func={"strength": "Strongest first", "number": "By number"}.__getitem__,
         bind="query-params",
         help="Strength is the root mean square of the map.",
     )
@@ -144,11 +144,11 @@ def show_maps(layer: str) -> None:
         default="layer",
         required=True,
         key="map_scale",
-        format_func={"channel": "each channel", "layer": "the layer", "net": "the whole net"}.get,
+        format_func={"channel": "each channel", "layer": "the layer", "net": "the whole net"}.__getitem__,
         bind="query-params",
         help="On a scale of its own every channel looks strong; on the layer's or the net's, weak ones look weak.",
     )
-    scale = scales_of(maps, kind or "layer")
+    scale = scales_of(maps, kind)
     count = len(maps.values)
     numbers = np.argsort(-maps.strengths, kind="stable") if sort == "strength" else np.arange(count)
     channel_key = f"channel of {model.name} {layer}"

@@ -80,21 +80,21 @@ def show_heatmap() -> None:
 
 def show_occlusion() -> None:
     window = max(2, model.input_size[0] // 4)
-    windows = count_windows(model.input_size, window, window // 2)
-    key = views.heat_key(here, "occlusion", here.target, None, window, window // 2, "mean", "logit")
-    place = st.empty()
+    stride = window // 2
+    windows = count_windows(model.input_size, window, stride)
     cost = common.price(windows, windows * views.seconds_a_pass(here))
-    if common.results().get(key) is None:
-        if not place.button("Hide parts of the photo", help=cost, icon=":material/play_arrow:"):
+    key = views.heat_key(here, "occlusion", here.target, None, window, stride, "mean", "logit")
+    heat = common.results().get(key)
+    if heat is None:
+        place = st.empty()
+        if not place.button("Hide parts of it", icon=":material/play_arrow:"):
             st.caption(f"**Occlusion.** How far the score falls when a part is hidden: {cost}.")
             return
         with place.container(), common.running("Hiding parts") as progress:
-            common.known(
-                key,
-                lambda: occlusion(model, view.pixels, here.target, window, window // 2, progress=progress),
+            heat = common.known(
+                key, lambda: occlusion(model, view.pixels, here.target, window, stride, progress=progress)
             )
-    heat = common.results().get(key)
-    place.image(to_jpeg(overlay(here.photo, heat, view.box)), width="stretch", alt="Occlusion laid over the photo")
+    st.image(to_jpeg(overlay(here.photo, heat, view.box)), width="stretch", alt="Occlusion laid over the photo")
     st.caption(
         f"**Occlusion.** Hiding what is red lowers the score of {common.plain(here.label(here.target))}, "
         f"by up to {views.number(float(heat.values.max()))}."

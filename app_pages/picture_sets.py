@@ -228,7 +228,8 @@ def dots(embedding: Embedding, labels: Sequence[str], small: bool = False) -> by
     for number, label in enumerate(dict.fromkeys(labels)):
         rows = [row for row, other in enumerate(labels) if other == label]
         name = label.replace("$", r"\$")  # no formulas in a legend
-        axes.scatter(*embedding.points[rows].T, s=9, color=COLOURS[number % len(COLOURS)], label=name)
+        x, y = embedding.points[rows].T
+        axes.scatter(x, y, s=9, color=COLOURS[number % len(COLOURS)], label=name)
     axes.set(xticks=[], yticks=[], aspect="equal")
     if not small:
         axes.set_title(f"t-SNE, trustworthiness {embedding.trustworthiness:.2f}")

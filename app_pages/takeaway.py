@@ -62,17 +62,17 @@ def offer_heatmap(here: Chosen, heat: Heatmap, picture: np.ndarray, scale: Scale
 
     if heat.method == "occlusion":
         options = ", ".join(f"{name}={value!r}" for name, value in heat.params.items())
-        imports = ("from vizcore.occlusion import occlusion",)
+        function = "from vizcore.occlusion import occlusion"
         call = f"heat = occlusion(model, view.pixels, {heat.target}, {options})"
     else:
-        imports = ("from vizcore.cam import cam",)
+        function = "from vizcore.cam import cam"
         call = f"heat = cam(model, view.pixels, {heat.target}, {heat.method!r}, {heat.layer!r})"
     lines = (
         f"# class {heat.target} is {here.label(heat.target)!r}",
         call,
         "picture = overlay(photo, heat, view.box)  # to_png(picture): the bytes of a file",
     )
-    imports += ("from vizcore.images import overlay, to_png",)
+    imports = (function, "from vizcore.images import overlay, to_png")
     offer(here, f"{heat.method} {heat.target} {heat.layer or ''}", heat, figure, imports, "\n".join(lines))
 
 
