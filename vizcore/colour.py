@@ -18,8 +18,9 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from vizcore.records import BadParameter, check_whole
+from vizcore.records import ActivationMaps, BadParameter, Filters, Heatmap, check_whole
 
 SEQUENTIAL = "inferno"
 DIVERGING = "RdBu_r"
@@ -216,7 +217,12 @@ def colour_table(signed: bool, colormap: str | None = None) -> np.ndarray:
 
 def as_floats(values: Any) -> np.ndarray:
     """An array, tensor or heatmap as a finite float array, or BadParameter saying what it is instead."""
-    array = np.asarray(getattr(values, "values", values))
+    if isinstance(values, (Heatmap, ActivationMaps, Filters)):
+        values = values.values
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = (values.float() if values.is_floating_point() else values).numpy()  # NumPy has no bfloat16
+    array = np.asarray(values)
     if not np.issubdtype(array.dtype, np.floating):
         raise BadParameter(
             f"The values are {array.dtype}; colours are made from floating-point numbers. Hand over the raw values of "

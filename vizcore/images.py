@@ -144,7 +144,7 @@ def open_photo(source: str | os.PathLike[str] | bytes | BinaryIO, *, max_side: i
     decoder = _find_decoder(data)
     notes: list[str] = []
     try:
-        with Image.open(io.BytesIO(data), formats=(decoder,)) as image:
+        with _open(data, decoder, notes) as image:
             _check_size(*image.size)
             picture = _decode(image, max_side, notes)
             _note_frames(image, notes)
@@ -346,6 +346,30 @@ def _find_decoder(data: bytes) -> str:
     if opening.startswith(b"<"):
         kind = "an SVG drawing" if b"<svg" in opening else "a web page or other text, whatever its name says"
     raise BadImage(f"The file is {kind}. {ALLOWED}. {advice}")
+
+
+def _open(data: bytes, decoder: str, notes: list[str]) -> Image.Image:
+    """Read the header with one decoder and no other."""
+    try:
+        return Image.open(io.BytesIO(data), formats=(decoder,))
+    except ValueError:
+        if decoder != "PNG":
+            raise
+        # Pillow refuses the whole PNG for a colour profile of over a megabyte: it is tried again without one.
+        image = Image.open(io.BytesIO(_without_profile(data)), formats=(decoder,))
+        notes.append("The embedded colour profile is too large and was ignored.")
+        return image
+
+
+def _without_profile(png: bytes) -> bytes:
+    """A PNG less its iCCP chunks, which stand before the pixels."""
+    kept, start = [png[:8]], 8
+    while start < len(png) and png[start + 4 : start + 8] != b"IDAT":
+        end = start + 12 + int.from_bytes(png[start : start + 4])
+        if png[start + 4 : start + 8] != b"iCCP":
+            kept.append(png[start:end])
+        start = end
+    return b"".join((*kept, png[start:]))
 
 
 def _check_size(width: int, height: int) -> None:
