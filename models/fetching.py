@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import threading
 import time
 import urllib.error
 import urllib.request
+import uuid
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
@@ -71,9 +70,9 @@ def _connect(address: str) -> HTTPResponse:
 def _save(response: HTTPResponse, card: Card, folder: Path, progress: Progress | None) -> Path:
     total = int(response.headers.get("Content-Length") or 0)
     digest, done, start = hashlib.sha256(), 0, time.monotonic()
-    descriptor, name = tempfile.mkstemp(prefix=card.file, suffix=".part", dir=folder)
+    part = folder / f"{card.file}.{uuid.uuid4().hex}.part"
     try:
-        with response, os.fdopen(descriptor, "wb") as file:
+        with response, part.open("xb") as file:
             while chunk := response.read1(CHUNK):
                 file.write(chunk)
                 digest.update(chunk)
@@ -85,9 +84,9 @@ def _save(response: HTTPResponse, card: Card, folder: Path, progress: Progress |
                     progress(done, max(total, done))
         if not digest.hexdigest().startswith(card.sha256):
             raise OSError("what came is not that file")
-        os.replace(name, folder / card.file)
+        part.replace(folder / card.file)
     finally:
-        Path(name).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
     return folder / card.file
 
 

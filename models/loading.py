@@ -157,4 +157,5 @@ def _fill(card: Card, net: nn.Module, state: Mapping[str, Tensor]) -> None:
         if name not in state or state[name].shape != tensor.shape:
             found = tuple(state[name].shape) if name in state else "nothing"
             raise BadWeights(f"{card.file} has {found} for {name}; {card.title} needs {tuple(tensor.shape)}.")
-    net.load_state_dict(state, assign=True)
+    # A file may hold transposed views (TensorFlow's order of axes), on which sums round differently than elsewhere.
+    net.load_state_dict({name: tensor.contiguous() for name, tensor in state.items()}, assign=True)
