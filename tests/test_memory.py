@@ -1,0 +1,84 @@
+"""Memory has a stated bound, whatever the number of channels or windows: measured in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+LIMIT = 600  # MB above the loaded model
+
+# Linux counts the largest resident size since it was last reset, in kB; so what the imports and the loading took
+# for a moment does not hide anything.
+MEASURE = """
+import contextlib, sys
+from pathlib import Path
+sys.path.insert(0, "tests")
+import nets
+import torch
+from models import load_model
+from vizcore.cam import cam
+from vizcore.occlusion import occlusion
+
+class Enough(BaseException):
+    pass
+
+def stop_after(passes):
+    def progress(done, total):
+        if done >= passes:
+            raise Enough
+    return progress
+
+def resident(line):
+    status = Path("/proc/self/status").read_text()
+    return int(status.split(line + ":")[1].split()[0]) / 1024
+
+torch.set_num_threads(1)
+model = MODEL
+pixels = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+before = resident("VmRSS")
+Path("/proc/self/clear_refs").write_text("5")
+assert resident("VmHWM") < before + 20
+with contextlib.suppress(Enough):
+    CALL
+print(resident("VmHWM") - before)
+"""
+LITE = "load_model('efficientnet_lite0')"
+WIDE = "nets.wide()"
+
+
+def megabytes_above_the_model(model: str, call: str) -> float:
+    script = MEASURE.replace("MODEL", model).replace("CALL", call)
+    root = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("model", "call"),
+    [
+        (WIDE, "cam(model, pixels, 4, 'score_cam')"),  # 1 280 channels, all of them, through a net that costs little
+        (LITE, "cam(model, pixels, 281, 'score_cam', progress=stop_after(80))"),  # 1 280 channels, the first 80
+        (WIDE, "cam(model, pixels, 4, 'ablation_cam')"),
+        (LITE, "cam(model, pixels, 281, 'ablation_cam')"),  # 1 280 channels, all of them
+        (LITE, "cam(model, pixels, 281, 'ablation_cam', 'blocks.1.0.bn1')"),  # 96 channels of 112 × 112
+        (WIDE, "occlusion(model, pixels, 4, 16, 6, partial=lambda heat: None)"),  # 1 296 windows
+        (LITE, "occlusion(model, pixels, 281, 32, 32)"),
+        (LITE, "cam(model, pixels, 281, 'eigen_cam', 'blocks.1.0.bn1')"),
+        (LITE, "cam(model, pixels, 281, 'grad_cam', 'conv_stem')"),
+    ],
+)
+def test_no_method_takes_more_than_its_bound(model: str, call: str) -> None:
+    assert 1 < megabytes_above_the_model(model, call) < LIMIT
+
+
+def test_memory_grows_with_the_batch_and_so_the_measurement_sees_it() -> None:
+    small, large = (
+        megabytes_above_the_model(LITE, f"occlusion(model, pixels, 281, 32, 32, batch_size={size})") for size in (1, 49)
+    )
+    assert large > 4 * small
