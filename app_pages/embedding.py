@@ -5,7 +5,7 @@ from functools import partial
 
 import streamlit as st
 
-from app_pages import common, picture_sets, takeaway, views
+from app_pages import common, picture_sets, takeaway
 from app_pages.embedding_chart import Selection, scatter
 from app_pages.picture_sets import Drawn, PictureChoice
 from vizcore.records import LensError
@@ -38,7 +38,7 @@ def choose_map() -> tuple[float, int]:
         "Perplexity",
         2.0,
         200.0,
-        30.0,
+        picture_sets.PERPLEXITY,
         1.0,
         format="%.0f",
         key="perplexity",
@@ -61,20 +61,17 @@ def choose_map() -> tuple[float, int]:
 
 def compute(pictures: PictureChoice, layer: str, perplexity: float, seed: int) -> Drawn | None:
     """The two maps: known, or after their price was shown and the button pressed."""
-    key = picture_sets.key_of(here, pictures, layer, perplexity, seed)
-    drawn = common.results().get(key)
+    drawn = common.results().get(picture_sets.key_of(here, pictures, layer, perplexity, seed))
     if drawn is not None:
         return drawn
-    count = len(pictures)
     place = st.empty()
     row = place.container(horizontal=True, vertical_alignment="center")
     asked = row.button("Draw the map", type="primary", icon=":material/play_arrow:", key="draw_map")
-    seconds = count * views.seconds_a_pass(here) + picture_sets.seconds_of_tsne(count)
-    row.caption(f"{count:,} pictures: {common.price(count, seconds)}.")
+    row.caption(f"{len(pictures):,} pictures: {picture_sets.price_of(here, pictures)}.")
     if not asked:
         return None
     place.empty()
-    return common.known(key, lambda: picture_sets.draw(here, pictures, layer, perplexity, seed))
+    return picture_sets.draw(here, pictures, layer, perplexity, seed)
 
 
 def show_gauges(drawn: Drawn) -> None:

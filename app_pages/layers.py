@@ -94,17 +94,8 @@ def choose_layer() -> str:
         if st.session_state["stage"]:
             st.session_state["layer"] = st.session_state["stage"]
 
-    default = next((name for name in strip if name != model.layers["first_conv"]), next(iter(strip)))
-    current = st.session_state.get("layer", default)
-    st.session_state["stage"] = current if current in strip else None
-    st.pills(
-        "The net, stage by stage",
-        list(strip),
-        format_func=lambda name: f"{common.plain(name)} · {strip[name].size}",
-        key="stage",
-        on_change=open_stage,
-        help="Channels × height × width of what comes out of each stage.",
-    )
+    place_of_strip = st.container()  # drawn second: it follows the layer that a link names
+    default = next((name for name in strip if name != model.layers["first_conv"]), next(iter(everything)))
     layer = st.selectbox(
         "Layer",
         list(everything),
@@ -112,6 +103,15 @@ def choose_layer() -> str:
         key="layer",
         bind="query-params",
         help="Every layer whose output is maps, in the order in which it runs. Type to search.",
+    )
+    st.session_state["stage"] = layer if layer in strip else None
+    place_of_strip.pills(
+        "The net, stage by stage",
+        list(strip),
+        format_func=lambda name: f"{common.plain(name)} · {strip[name].size}",
+        key="stage",
+        on_change=open_stage,
+        help="Channels × height × width of what comes out of each stage.",
     )
     st.caption(common.plain(f"{everything[layer].kind}, {everything[layer].size} (channels × height × width)"))
     return layer

@@ -103,12 +103,23 @@ def show_occlusion() -> None:
 
 
 def show_embedding() -> None:
-    pictures = picture_sets.of_digits(1000) if len(model.mean) == 1 else picture_sets.of_copies(20)
-    drawn = common.results().get(picture_sets.key_of(here, pictures, model.layers["features"], 30.0, 0))
-    if drawn is not None:
-        picture = picture_sets.dots(drawn.feature_map, drawn.labels, small=True)
-        st.image(picture, width="stretch", alt=f"t-SNE of {len(drawn.labels)} pictures, a dot each")
-    st.caption("**t-SNE.** Many pictures on one map: what the network finds alike lies close together.")
+    pictures = picture_sets.usual(here)
+    layer = model.layers["features"]
+    drawn = common.results().get(picture_sets.key_of(here, pictures, layer))
+    if drawn is None:
+        place = st.empty()
+        cost = picture_sets.price_of(here, pictures)
+        if not place.button("Map many pictures", icon=":material/play_arrow:"):
+            st.caption(f"**t-SNE.** What the network finds alike lies close together: {cost}.")
+            st.page_link("app_pages/embedding.py", label="Embedding", icon=":material/scatter_plot:")
+            return
+        with place.container():
+            drawn = picture_sets.draw(here, pictures, layer)
+    picture = picture_sets.dots(drawn.feature_map, drawn.labels, small=True)
+    st.image(
+        picture, width="stretch", alt=f"t-SNE of {len(drawn.labels)} pictures, coloured by class"
+    )
+    st.caption(f"**t-SNE.** {len(drawn.labels):,} pictures; what the network finds alike lies close together.")
     st.page_link("app_pages/embedding.py", label="Embedding", icon=":material/scatter_plot:")
 
 
