@@ -6,7 +6,7 @@ import streamlit as st
 
 from app_pages import common, takeaway, views
 from vizcore.cam import CAM_METHODS, cam
-from vizcore.images import Scale, overlay, to_jpeg
+from vizcore.images import Scale
 from vizcore.occlusion import BASELINES, SCORES, count_windows, occlusion
 from vizcore.records import Heatmap, LensError, Progress
 
@@ -66,8 +66,7 @@ class Grid:
         def show(so_far: Heatmap) -> None:
             calls[0] += 1
             if calls[0] % 4 == 1:  # a picture costs as much as a pass or two
-                picture = overlay(here.photo, so_far, here.view.box)
-                place.image(to_jpeg(picture), width=360, alt="The map so far")
+                place.image(views.laid(here, so_far), width=360, alt="The map so far")
 
         try:
             common.known(
@@ -89,7 +88,7 @@ def choose_methods() -> list[str]:
         "Methods",
         list(views.METHOD_TITLES),
         selection_mode="multi",
-        default=["grad_cam", "layer_cam"],
+        default=["grad_cam", "hires_cam"],
         format_func=views.METHOD_TITLES.__getitem__,
         key="methods",
         bind="query-params",
@@ -228,9 +227,8 @@ def show_row(grid: Grid, method: str, scaling: str, for_all: Scale | None, blend
 def show_cell(grid: Grid, heat: Heatmap, scale: Scale, blend: float, *, with_scale: bool) -> None:
     label = here.label(heat.target)
     st.markdown(f"{common.plain(label)} · {100 * float(here.chances[heat.target]):.1f} %")
-    picture = overlay(here.photo, heat, here.view.box, scale=scale, alpha=blend)
     title = views.METHOD_TITLES[heat.method]
-    st.image(to_jpeg(picture), width="stretch", alt=f"{title} of {label} laid over {here.title}")
+    st.image(views.laid(here, heat, scale, blend), width="stretch", alt=f"{title} of {label} laid over {here.title}")
     if with_scale:
         views.show_scale(scale, takeaway.unit_of(heat))
     size = " × ".join(map(str, heat.values.shape))
@@ -243,7 +241,7 @@ def show_cell(grid: Grid, heat: Heatmap, scale: Scale, blend: float, *, with_sca
     st.caption(common.plain(" · ".join(facts)))
     for note in heat.notes:
         st.caption(common.plain(note))
-    takeaway.offer_heatmap(here, heat, picture, scale)
+    takeaway.offer_heatmap(here, heat, scale, blend)
 
 
 def scale_for_all(grid: Grid) -> Scale | None:

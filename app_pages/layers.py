@@ -7,7 +7,7 @@ from streamlit_image_coordinates import streamlit_image_coordinates
 
 from app_pages import common, takeaway, views
 from vizcore.filters import ORDERS, convolutions, order
-from vizcore.images import Montage, Scale, overlay, to_jpeg, to_png
+from vizcore.images import Montage, Scale, to_png
 from vizcore.records import ActivationMaps
 
 here = common.chosen()
@@ -192,9 +192,8 @@ def show_channel(maps: ActivationMaps, channel_key: str, default: int, scale: Sc
         st.image(views.enlarged(values, own), width="stretch", alt=f"Activation map of channel {channel}")
         views.show_scale(own, "activation")
     with laid:
-        picture = overlay(here.photo, values, here.view.box, scale=own)
-        st.image(to_jpeg(picture), width="stretch", alt=f"Channel {channel} laid over the photo")
-        st.caption("Laid over the photo: where the channel responds.")
+        st.image(views.laid(here, values, own), width="stretch", alt=f"Channel {channel} laid over the picture")
+        st.caption("Laid over the picture: where the channel responds.")
     with facts:
         numbers = st.container(horizontal=True)
         numbers.metric("Mean", views.number(float(maps.means[channel])))

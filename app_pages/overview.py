@@ -1,11 +1,10 @@
 """Overview: what is it, and where did the network look? Before any control is touched."""
 
-import pandas as pd
 import streamlit as st
 
 from app_pages import common, picture_sets, views
 from vizcore.filters import order
-from vizcore.images import Scale, frame, overlay, to_jpeg, to_png
+from vizcore.images import Scale, to_png
 from vizcore.occlusion import count_windows, occlusion
 from vizcore.records import LensError
 
@@ -19,7 +18,7 @@ photo, seen, classes = st.columns([5, 4, 5], gap="medium")
 with photo:
     st.subheader("The picture", anchor=False)
     st.image(
-        to_jpeg(frame(here.photo, view.box)),
+        views.framed(here),
         width="stretch",
         alt=f"{here.title}, with a frame around the part that the network saw",
     )
@@ -32,25 +31,14 @@ with seen:
     st.caption(f"{model.input_size[1]} × {model.input_size[0]} pixels, {colour}.")
 with classes:
     st.subheader("What it answers", anchor=False)
-    top = here.ranking[:5]
-    st.dataframe(
-        pd.DataFrame(
-            {
-                "class": [here.label(k) for k in top],
-                "probability": [100 * float(here.chances[k]) for k in top],
-                "logit": [float(here.scores[k]) for k in top],
-            }
-        ),
-        hide_index=True,
-        column_config={
-            "class": st.column_config.TextColumn("Class"),
-            "probability": st.column_config.ProgressColumn(
-                "Probability", format="%.1f %%", min_value=0, max_value=100, help="The softmax of all logits."
-            ),
-            "logit": st.column_config.NumberColumn("Logit", format="%.2f", help="The score before the softmax."),
-        },
+    for place, k in enumerate(here.ranking[:5], 1):
+        chance = float(here.chances[k])
+        facts = f"{100 * chance:.1f} % · logit {views.number(float(here.scores[k]))}"
+        st.progress(chance, text=f"{place}\u2002**{common.plain(here.label(k))}** · {common.plain(facts)}")
+    st.caption(
+        f"The bars are probabilities: the softmax of the scores (logits) that {common.plain(model.title)} gives to "
+        f"{len(model.labels):,} classes."
     )
-    st.caption(f"{model.title}, {len(model.labels):,} classes.")
 
 
 def show_filters() -> None:
@@ -72,9 +60,11 @@ def show_maps() -> None:
 
 
 def show_heatmap() -> None:
-    heat = views.heat_of(here, "grad_cam", here.target, model.layers["cam"])
-    st.image(to_jpeg(overlay(here.photo, heat, view.box)), width="stretch", alt="Grad-CAM laid over the photo")
-    st.caption(f"**Grad-CAM.** The regions that speak for {common.plain(here.label(here.target))}.")
+    heat = views.summary_of(here)
+    title = views.METHOD_TITLES[heat.method]
+    st.image(views.laid(here, heat), width="stretch", alt=f"{title} laid over the picture")
+    against = ", in red, and against it, in blue" if (heat.values < 0).any() else ""
+    st.caption(f"**{title}.** The regions that speak for {common.plain(here.label(here.target))}{against}.")
     st.page_link("app_pages/heatmaps.py", label="Heatmaps", icon=":material/local_fire_department:")
 
 
@@ -94,7 +84,7 @@ def show_occlusion() -> None:
             heat = common.known(
                 key, lambda: occlusion(model, view.pixels, here.target, window, stride, progress=progress)
             )
-    st.image(to_jpeg(overlay(here.photo, heat, view.box)), width="stretch", alt="Occlusion laid over the photo")
+    st.image(views.laid(here, heat), width="stretch", alt="Occlusion laid over the picture")
     st.caption(
         f"**Occlusion.** Hiding what is red lowers the score of {common.plain(here.label(here.target))}, "
         f"by up to {views.number(float(heat.values.max()))}."
@@ -116,9 +106,7 @@ def show_embedding() -> None:
         with place.container():
             drawn = picture_sets.draw(here, pictures, layer)
     picture = picture_sets.dots(drawn.feature_map, drawn.labels, small=True)
-    st.image(
-        picture, width="stretch", alt=f"t-SNE of {len(drawn.labels)} pictures, coloured by class"
-    )
+    st.image(picture, width="stretch", alt=f"t-SNE of {len(drawn.labels)} pictures, coloured by class")
     st.caption(f"**t-SNE.** {len(drawn.labels):,} pictures; what the network finds alike lies close together.")
     st.page_link("app_pages/embedding.py", label="Embedding", icon=":material/scatter_plot:")
 

@@ -66,7 +66,7 @@ def _choose_card() -> Card:
     )
     card = cards[name]
     missing = "" if card.ready() else " · weights not here"
-    st.caption(f"{card.classes} · {card.parameters / 1e6:.2g} M parameters · {card.year}{missing}")
+    st.caption(f"{card.classes} · {card.parameters:,} parameters · {card.year}{missing}")
     return card
 
 
@@ -104,7 +104,7 @@ def _choose_picture(card: Card) -> Picture:
     grey = len(card.mean) == 1
     sources = ["Samples", "Upload", "Camera"] + ["Draw"] * grey + ["Picked"] * ("picked" in st.session_state)
     source = st.segmented_control(
-        "Picture", sources, default="Samples", required=True, key="source", persist_state="session"
+        "Picture", sources, default="Samples", required=True, key="source", persist_state="session", width="stretch"
     )
     st.session_state.setdefault("own", {})
     if source == "Upload":

@@ -6,13 +6,13 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import streamlit as st
 
 from app_pages.common import Chosen
-from app_pages.views import METHOD_TITLES
+from app_pages.views import METHOD_TITLES, shown
 from vizcore.colour import Scale
 from vizcore.export import to_figure, to_npz
+from vizcore.images import overlay
 from vizcore.records import Heatmap
 
 
@@ -43,13 +43,14 @@ def offer(
         st.code(lines, language="python", wrap_lines=True)
 
 
-def offer_heatmap(here: Chosen, heat: Heatmap, picture: np.ndarray, scale: Scale) -> None:
+def offer_heatmap(here: Chosen, heat: Heatmap, scale: Scale, blend: float) -> None:
     """`offer` for a heatmap; its figure is drawn when somebody asks for it."""
     size = " × ".join(map(str, heat.values.shape))
 
     def figure() -> bytes:
+        photo, box = shown(here)
         return to_figure(
-            picture,
+            overlay(photo, heat, box, scale=scale, alpha=blend),
             scale,
             title=f"{METHOD_TITLES[heat.method]} of {here.label(heat.target)}",
             lines=(

@@ -10,10 +10,23 @@ import streamlit as st
 from app_pages import common
 from vizcore import activations, cam, filters
 from vizcore.hooks import stages
-from vizcore.images import Montage, Scale, View, colour_bar, montage, tiles, to_colours, to_png
-from vizcore.records import ActivationMaps, Filters, Heatmap, Layer
+from vizcore.images import (
+    Montage,
+    Scale,
+    View,
+    colour_bar,
+    frame,
+    montage,
+    overlay,
+    tiles,
+    to_colours,
+    to_jpeg,
+    to_png,
+)
+from vizcore.records import ActivationMaps, Filters, Heatmap, Layer, UnsupportedModel
 
 METHOD_TITLES = {**{name: row.title for name, row in cam.CAM_METHODS.items()}, "occlusion": "Occlusion"}
+PHOTO_LEAST = 336  # pixels of the longer side of a photo on the page
 SHEET_WIDTH = 1120  # pixels of a montage: sharp on a projector, and light enough to send
 MAP_SIDE = 112  # larger maps are averaged down on a sheet; one alone is shown whole
 
@@ -63,14 +76,47 @@ def as_seen(view: View, least: int = 224) -> np.ndarray:
     return seen.repeat(factor, 0).repeat(factor, 1)
 
 
+def laid(here: common.Chosen, heat: Heatmap | np.ndarray, scale: Scale | None = None, blend: float = 0.6) -> bytes:
+    """A heatmap or one map laid over the uncropped photo, as a file; a tiny photo is enlarged first, to stay sharp."""
+    photo, box = shown(here)
+    picture = overlay(photo, heat, box, scale=scale, alpha=blend)
+    return to_jpeg(picture) if photo is here.photo else to_png(picture)
+
+
+def framed(here: common.Chosen) -> bytes:
+    """The photo with a frame around what the network saw."""
+    photo, box = shown(here)
+    picture = frame(photo, box)
+    return to_jpeg(picture) if photo is here.photo else to_png(picture)
+
+
+def shown(here: common.Chosen) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+    """The photo and the box of what the network saw; each pixel of a tiny photo a square."""
+    factor = -(-PHOTO_LEAST // max(here.photo.shape[:2]))
+    if factor <= 1:
+        return here.photo, here.view.box
+    left, top, right, bottom = here.view.box
+    box = (left * factor, top * factor, right * factor, bottom * factor)
+    return here.photo.repeat(factor, 0).repeat(factor, 1), box
+
+
+def summary_of(here: common.Chosen) -> Heatmap:
+    """One map for a first look: Grad-CAM where the net averages its last maps, as Grad-CAM assumes, else HiResCAM."""
+    layer = here.model.layers["cam"]
+    try:
+        heat_of(here, "cam", here.target, layer)
+    except UnsupportedModel:
+        return heat_of(here, "hires_cam", here.target, layer)
+    return heat_of(here, "grad_cam", here.target, layer)
+
+
 def map_sheet(values: np.ndarray, scale: Scale | list[Scale], highlight: tuple[int, ...] = ()) -> Montage:
-    """Maps (C, h, w) as one montage of about SHEET_WIDTH pixels."""
+    """Maps (C, h, w) as one montage of about SHEET_WIDTH pixels, wider than high."""
     values = shrink(values)
-    side = max(28, *values.shape[1:])
-    factor = -(-28 // min(values.shape[1:]))
-    wide = values.shape[2] * factor + 2
-    columns = max(1, min(len(values), SHEET_WIDTH // wide))
-    return montage(values, scale, columns=columns, tile=min(28, side), gap=2, highlight=highlight)
+    count, height, width = values.shape
+    columns = count if count <= 8 else math.ceil(math.sqrt(1.6 * count))
+    factor = max(1, (SHEET_WIDTH // columns - 2) // width)
+    return montage(values, scale, columns=columns, tile=factor * min(height, width), gap=2, highlight=highlight)
 
 
 def shrink(values: np.ndarray) -> np.ndarray:
