@@ -112,8 +112,9 @@ class Photo:
         """A photo of a copy of ``array``, uint8 (H, W, 3) or grey (H, W)."""
         pixels = check_photo(array).copy()
         pixels.flags.writeable = False
-        shape = "×".join(map(str, pixels.shape)).encode()
-        return cls(pixels, hashlib.sha256(shape + b":" + pixels.data).hexdigest(), notes)
+        digest = hashlib.sha256("×".join(map(str, pixels.shape)).encode())
+        digest.update(pixels.data)
+        return cls(pixels, digest.hexdigest(), notes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,8 +136,8 @@ def open_photo(source: str | os.PathLike[str] | bytes | BinaryIO, *, max_side: i
     JPEG, PNG, WebP, GIF, BMP or TIFF, up to MAX_BYTES and MAX_PIXELS, at least MIN_SIDE pixels a side and at most
     MAX_ASPECT times as long as wide. Of several frames or pages the first is taken; transparent parts become white;
     16-bit values are scaled, other ranges stretched, to 8 bits; an embedded colour profile is followed. With
-    ``max_side`` a larger photo is reduced so that its longer side has that many pixels. Takes a few bytes of memory
-    a pixel. Raises BadImage on all else, with a sentence that says what was received and what to do.
+    ``max_side`` a larger photo is reduced so that its longer side has that many pixels. Takes up to 16 bytes of memory
+    a pixel of the file for a while; a JPEG with ``max_side`` a few. Raises BadImage on all else, with a sentence that says what was received and what to do.
     """
     if max_side is not None:
         check_whole("max_side", max_side, MIN_SIDE, 100_000)
@@ -148,6 +149,8 @@ def open_photo(source: str | os.PathLike[str] | bytes | BinaryIO, *, max_side: i
             _check_size(*image.size)
             picture = _decode(image, max_side, notes)
             _note_frames(image, notes)
+        pixels = np.asarray(picture)
+        del image, picture
     except BadImage:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -157,7 +160,7 @@ def open_photo(source: str | os.PathLike[str] | bytes | BinaryIO, *, max_side: i
             f"The {decoder} file is damaged or incomplete: it cannot be read to its end. Save or download it again, "
             "or open it in a photo program and export it as PNG."
         ) from None
-    return Photo.of(np.asarray(picture), tuple(notes))
+    return Photo.of(pixels, tuple(notes))
 
 
 def check_photo(array: Any) -> np.ndarray:
@@ -427,10 +430,10 @@ def _opaque(image: Image.Image, notes: list[str]) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         return _eight_bits(image, notes)
     if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        opacity = np.asarray(layer.getchannel("A"))
-        if opacity.min() < 255:
-            wholly = not opacity.any()
+        layer = image if image.mode == "RGBA" else image.convert("RGBA")
+        used = layer.getchannel("A").histogram()  # number of pixels at each opacity, 0 to 255
+        if sum(used[:255]):
+            wholly = not sum(used[1:])
             notes.append("The picture is wholly transparent." if wholly else "Transparent parts are shown on white.")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     if image.mode in ("L", "RGB", "CMYK"):
