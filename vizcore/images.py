@@ -137,7 +137,8 @@ def open_photo(source: str | os.PathLike[str] | bytes | BinaryIO, *, max_side: i
     MAX_ASPECT times as long as wide. Of several frames or pages the first is taken; transparent parts become white;
     16-bit values are scaled, other ranges stretched, to 8 bits; an embedded colour profile is followed. With
     ``max_side`` a larger photo is reduced so that its longer side has that many pixels. Takes up to 16 bytes of memory
-    a pixel of the file for a while; a JPEG with ``max_side`` a few. Raises BadImage on all else, with a sentence that says what was received and what to do.
+    a pixel of the file for a while (a JPEG with ``max_side``: about 3). Raises BadImage on all else, with a sentence
+    that says what was received and what to do.
     """
     if max_side is not None:
         check_whole("max_side", max_side, MIN_SIDE, 100_000)
