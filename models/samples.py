@@ -53,11 +53,11 @@ PHOTOS = (
     Sample("astronaut", "Astronaut", "Eileen Collins, NASA, public domain, in scikit-image", "astronaut.png"),
 )
 
-# Chosen by eye: one clear digit of each class, then some that were written to be mistaken.
+# Chosen by eye: one clear digit of each class, then some that LeNet-5 itself is in two minds about.
 CLEAR_ROWS = (0, 507, 1035, 1528, 2007, 2563, 3021, 3528, 4147, 4556)
-DOUBTFUL_ROWS: tuple[int, ...] = ()
+DOUBTFUL_ROWS = {"2 or 9": 1494, "4 or 9": 2137, "6 or 0": 3043, "7 or 1": 3521}  # the first is its label
 DIGITS = tuple(Sample(str(digit), f"Digit {digit}", MNIST_CREDIT, row) for digit, row in enumerate(CLEAR_ROWS)) + tuple(
-    Sample(f"doubtful-{row}", f"Digit {row // 500}, doubtful", MNIST_CREDIT, row) for row in DOUBTFUL_ROWS
+    Sample(name.replace(" ", "-"), f"Digit {name}?", MNIST_CREDIT, row) for name, row in DOUBTFUL_ROWS.items()
 )
 
 
