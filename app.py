@@ -19,7 +19,7 @@ PAGES = (
 
 
 def main() -> None:
-    st.set_page_config(page_title="CNN Lens", page_icon="app_pages/icon.png", layout="wide")
+    st.set_page_config(page_title="CNN Lens", page_icon="app_pages/icon.png", layout="wide", initial_sidebar_state=340)
     page = st.navigation(
         [st.Page(path, title=title, icon=icon, default=first) for path, title, icon, first in PAGES], position="top"
     )
