@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -250,12 +250,16 @@ def warn_untrained(here: Chosen) -> None:
         )
 
 
-def follow(key: str, default: Any) -> None:
-    """Let a widget follow its default until somebody changes it: Streamlit alone keeps the first one."""
+def follow(key: str, default: list[str], options: Sequence[str]) -> None:
+    """Let a multiple choice follow its default until somebody changes it: Streamlit alone keeps the first one.
+
+    What is no option (any more: the model may have changed) is dropped.
+    """
     remembered = f"default of {key}"
     current = st.session_state.get(key)
     if current is None and key in st.query_params:
         return  # a link says what to show
-    if current is None or current == st.session_state.get(remembered):
-        st.session_state[key] = default
+    kept = [value for value in current or () if value in options]
+    if kept != current or current == st.session_state.get(remembered):
+        st.session_state[key] = kept if kept and kept != st.session_state.get(remembered) else default
     st.session_state[remembered] = default

@@ -98,7 +98,7 @@ def choose_methods() -> list[str]:
 
 def choose_classes() -> list[int]:
     runner_up = next((int(k) for k in here.ranking if k != here.target), here.target)
-    common.follow("classes", [here.label(k) for k in dict.fromkeys((here.target, runner_up))])
+    common.follow("classes", [here.label(k) for k in dict.fromkeys((here.target, runner_up))], model.labels)
     labels = st.multiselect(
         "Classes",
         list(model.labels),

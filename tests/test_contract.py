@@ -59,7 +59,7 @@ SMALL_NETS: dict[str, Callable[[], Case]] = {
     "float64": lambda: Case(nets.gap(torch.float64)),
 }
 CATALOGUE: dict[str, Callable[[], Case]] = {
-    "lenet5": lambda: Case(load_model("lenet5", weights=None), size=(28, 28)),  # its dense layers want that size
+    "lenet5": lambda: Case(load_model("lenet5"), size=(28, 28)),  # its dense layers want that size
     "efficientnet_lite0": lambda: Case(load_model("efficientnet_lite0"), size=(96, 64), cheap="blocks.1"),
 }
 CASES = {**SMALL_NETS, **CATALOGUE}
