@@ -169,7 +169,7 @@ def compute_costly(grid: Grid, missing: list[tuple[str, int]]) -> None:
     place = st.empty()
     row = place.container(horizontal=True, vertical_alignment="center")
     asked = row.button(f"Compute {names}", type="primary", icon=":material/play_arrow:", key="compute")
-    row.caption(f"{common.price(passes, passes * views.seconds_a_pass(here))}, eight pictures at a time.")
+    row.caption(f"{common.price(passes, passes * views.seconds_a_pass(here))}.")
     if not asked:
         return
     place.empty()

@@ -2,11 +2,11 @@
 
 import streamlit as st
 
-from app_pages import common, picture_sets, views
+from app_pages import common, picture_sets, takeaway, views
 from vizcore.filters import order
 from vizcore.images import Scale, to_png
 from vizcore.occlusion import count_windows, occlusion
-from vizcore.records import LensError
+from vizcore.records import LensError, Scores
 
 here = common.chosen()
 model, view = here.model, here.view
@@ -38,6 +38,15 @@ with classes:
     st.caption(
         f"The bars are probabilities: the softmax of the scores (logits) that {common.plain(model.title)} gives to "
         f"{len(model.labels):,} classes."
+    )
+    takeaway.offer(
+        here,
+        "classes",
+        Scores(here.scores, model.name, model.labels),
+        views.framed(here),
+        ("from vizcore.images import frame, to_png",),
+        "scores = model.logits(view.pixels).softmax(1)  # (1, K) probabilities\n"
+        "picture = frame(photo, view.box)  # to_png(picture): the bytes of a file",
     )
 
 

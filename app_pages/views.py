@@ -85,9 +85,7 @@ def laid(here: common.Chosen, heat: Heatmap | np.ndarray, scale: Scale | None = 
 
 def framed(here: common.Chosen) -> bytes:
     """The photo with a frame around what the network saw."""
-    photo, box = shown(here)
-    picture = frame(photo, box)
-    return to_jpeg(picture) if photo is here.photo else to_png(picture)
+    return to_png(frame(*shown(here)))
 
 
 def shown(here: common.Chosen) -> tuple[np.ndarray, tuple[int, int, int, int]]:

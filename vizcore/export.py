@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from vizcore.colour import Scale, colour_table
-from vizcore.records import ActivationMaps, Embedding, Filters, Heatmap
+from vizcore.records import ActivationMaps, Embedding, Filters, Heatmap, Scores
 
 
-def to_npz(record: Heatmap | ActivationMaps | Filters | Embedding, **facts: Any) -> bytes:
+def to_npz(record: Scores | Heatmap | ActivationMaps | Filters | Embedding, **facts: Any) -> bytes:
     """The record as a compressed ``.npz`` file; ``facts`` (such as the picture's digest) are added to its own.
 
     No pickles inside: it opens with ``numpy.load(file)``, and ``json.loads(str(file["facts"]))`` reads the rest.

@@ -154,6 +154,15 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
+class Scores:
+    """What a net answers to one picture: ``values`` (K,) float32, logits; ``labels``, the names of the classes."""
+
+    values: np.ndarray
+    model_name: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Heatmap:
     """Evidence for ``target`` by place: ``values`` (h, w) float32, raw, at the method's own resolution.
 
