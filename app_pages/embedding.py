@@ -97,8 +97,8 @@ def show_gauges(drawn: Drawn) -> None:
 def show_maps(drawn: Drawn, pictures: PictureChoice, layer: str) -> None:
     selections: list[Selection] = []
     maps = (
-        ("What the network makes of them", f"features of {layer}", drawn.feature_map, "features"),
-        ("What raw pixels make of them", "pixels", drawn.pixel_map, "pixels"),
+        ("By the network", f"features of {layer}", drawn.feature_map, "features"),
+        ("By raw pixels", "pixels", drawn.pixel_map, "pixels"),
     )
     for place, (title, what, embedding, name) in zip(st.columns(2, gap="medium"), maps, strict=True):
         with place:

@@ -27,9 +27,9 @@ SHAPES = (
     "path://M0,0 L10,0 L5,9 Z",
     "path://M3,0 H7 V3 H10 V7 H7 V10 H3 V7 H0 V3 H3 Z",
 )
-HEIGHT, LEGEND, MARGIN = 560, 60, 8  # pixels
+HEIGHT, LEGEND, MARGIN = 510, 60, 8  # pixels
 # The plot must be a square, as both axes have one unit, and ECharts has no word for that: the largest side that fits.
-SIDES = (480, 440, 400, 360, 320, 280, 240)
+SIDES = (430, 400, 360, 320, 280, 240)
 SMALL, LARGE = 300, 1000  # pictures; dots shrink in between
 
 

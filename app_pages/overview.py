@@ -121,7 +121,7 @@ def show_embedding() -> None:
 
 
 st.subheader("Five views of it", anchor=False)
-cards = st.grid(5, min_column_width=165)
+cards = st.grid(5, min_column_width=140)
 for show in (show_filters, show_maps, show_heatmap, show_occlusion, show_embedding):
     with cards.cell():
         try:

@@ -242,7 +242,8 @@ def dots(embedding: Embedding, labels: Sequence[str], small: bool = False) -> by
         name = label.replace("$", r"\$")  # no formulas in a legend
         x, y = embedding.points[rows].T
         axes.scatter(x, y, s=9, color=COLOURS[number % len(COLOURS)], label=name)
-    axes.set(xticks=[], yticks=[], aspect="equal")
+    axes.set(xticks=[], yticks=[])
+    axes.set_aspect("equal", adjustable="datalim")
     if not small:
         axes.set_title(f"t-SNE, trustworthiness {embedding.trustworthiness:.2f}")
     if not small and len(set(labels)) <= 20:

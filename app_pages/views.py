@@ -162,7 +162,9 @@ def show_scale(scale: Scale, unit: str, colormap: str | None = None) -> None:
 
 
 def number(value: float) -> str:
-    """Three digits that count: 0.0123, 12.3, 1230."""
+    """Three digits that count, and no more before the point than there are: 0.0123, 12.3, 6,531."""
     if value == 0:
         return "0"
-    return f"{value:.3g}".replace("-", "−") if 1e-3 <= abs(value) < 1e5 else f"{value:.2e}".replace("-", "−")
+    size = abs(value)
+    text = f"{value:,.0f}" if 1000 <= size < 1e7 else f"{value:.3g}" if 1e-3 <= size < 1e7 else f"{value:.2e}"
+    return text.replace("-", "−")

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from browser import wait_until_idle
 
 FOLDER = Path(__file__).parent / "screenshots"
-SIZE = {"width": 1280, "height": 900}
+SIZE = {"width": 1440, "height": 900}
 SHOTS = {
     "overview": "",
     "layers": "layers?picture=Coffee&layer=blocks.1",
@@ -47,7 +47,7 @@ def press_all(page: Page) -> None:
         if button.count():
             button.first.click()
             page.wait_for_timeout(1000)
-            wait_until_idle(page, 300)
+            wait_until_idle(page, 300_000)
 
 
 if __name__ == "__main__":
