@@ -84,14 +84,15 @@ class Row:
 
 
 def time_in_turns(
-    contenders: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float]
+    contenders: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float], *, warm: bool = True
 ) -> dict[str, np.ndarray]:
-    """Seconds (rounds,) of each contender. One round goes before, uncounted; each second one runs backwards.
+    """Seconds (rounds,) of each contender; each second round runs backwards.
 
-    Rubbish is collected between the rounds, not within: nobody pays for what another left behind.
+    With ``warm`` one round goes before, uncounted. Rubbish is collected between the rounds, not within: nobody pays for
+    what another left behind.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for turn in range(-1, rounds):
+    for turn in range(-1 if warm else 0, rounds):
         gc.collect()
         gc.disable()
         try:
