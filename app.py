@@ -4,11 +4,16 @@ Streamlit runs this file from the top for every view. The server imports it once
 default network while nobody is looking yet.
 """
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from threading import Thread
 
 import streamlit as st
+
+# Threads of torch that wait by spinning take the cores from one another as soon as two people compute: on two busy
+# cores a pass took 167 ms so, and 57 ms with threads that sleep. Read when torch is loaded, which is later.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 PAGES = (
     ("app_pages/overview.py", "Overview", ":material/visibility:", True),
