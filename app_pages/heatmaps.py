@@ -133,7 +133,7 @@ def choose_hiding(shown: bool) -> Hiding:
     if not shown:
         return Hiding(window, stride, "mean", "logit")
     row = st.container(horizontal=True, vertical_alignment="bottom")
-    sizes = {"min_value": 1, "max_value": shorter, "step": 1, "width": 150}
+    sizes = {"min_value": 1, "max_value": shorter, "step": 1, "width": 150, "persist_state": "session"}
     return Hiding(
         window=row.number_input(
             "Window",
