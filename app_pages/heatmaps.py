@@ -98,16 +98,18 @@ def choose_methods() -> list[str]:
 
 def choose_classes() -> list[int]:
     runner_up = next((int(k) for k in here.ranking if k != here.target), here.target)
-    common.follow("classes", [here.label(k) for k in dict.fromkeys((here.target, runner_up))], model.labels)
+    usual = [here.label(k) for k in dict.fromkeys((here.target, runner_up))]
+    common.follow("classes", usual, model.labels)
     labels = st.multiselect(
         "Classes",
         list(model.labels),
         key="classes",
         bind="query-params",
         max_selections=6,
-        help="Type to search. At first: the class of the sidebar, and its strongest rival.",
+        placeholder=", ".join(usual),  # a step back in the browser leaves nothing chosen
+        help="Type to search. Where none is chosen: the class of the sidebar, and its strongest rival.",
     )
-    return [model.labels.index(label) for label in labels]
+    return [model.labels.index(label) for label in labels or usual]
 
 
 def choose_layer() -> str:
@@ -292,8 +294,6 @@ grid = Grid(methods, targets, layer, choose_hiding("occlusion" in methods))
 
 if not methods:
     st.info("Choose a method above to see its map.")
-elif not targets:
-    st.info("Choose a class above to see the evidence for it.")
 else:
     costly = [(method, target) for method in methods if is_costly(method) for target in targets]
     missing = [asked for asked in costly if grid.find(*asked) is None]
