@@ -1,0 +1,710 @@
+"""The app without a browser: each page as Streamlit runs it, what a person sets, and what a stranger sends."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pictures
+import pytest
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+from streamlit.runtime.scriptrunner import StopException
+from streamlit.testing.v1 import AppTest
+
+from app_pages import common, views
+from models import load_model
+from models.samples import read_sample
+from vizcore.images import prepare, read_image
+from vizcore.records import ActivationMaps, Model
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = ("overview", "layers", "heatmaps", "embedding")
+CAT, LYNX, ESPRESSO = 282, 287, 967  # rows of ImageNet: tiger cat, lynx, espresso
+HOSTILE = r"![x](http://a/b.png)<img src=x onerror=alert(1)>$x$:red[a] `c` **d** http://a.b &amp; ~e~ #f"
+
+
+@pytest.fixture(autouse=True)
+def no_weights_of_the_loader(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a fresh machine: torch's own cache is empty."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path_factory.getbasetemp() / "torch"))
+
+
+def visit(page: str = "overview", **query: str) -> AppTest:
+    """Somebody new at ``page``, who came by a link with ``query``."""
+    app = AppTest.from_file(ROOT / "app.py", default_timeout=180)
+    for name, value in query.items():
+        app.query_params[name] = value
+    app.run()
+    if page != "overview":
+        app.switch_page(f"app_pages/{page}.py").run()
+    return app
+
+
+def answers(app: AppTest) -> list[str]:
+    """The five classes of the overview."""
+    return [name for name, _, _ in answers_with_numbers(app)]
+
+
+def answers_with_numbers(app: AppTest) -> list[tuple[str, float, float]]:
+    """The five classes of the overview, each with its probability in % and its logit."""
+    lines = [as_markdown_shows(bar.proto.text).replace("−", "-") for bar in app.progress]
+    found = [re.search(r"^\d\s\*\*(.+)\*\* · ([\d.]+) % · logit (-?[\d.]+)$", line) for line in lines]
+    return [(line[1], float(line[2]), float(line[3])) for line in found if line]
+
+
+def texts(app: AppTest) -> list[str]:
+    """All that the page says in words."""
+    kinds = (app.title, app.subheader, app.markdown, app.caption, app.info, app.error, app.warning)
+    return [element.value for kind in kinds for element in kind]
+
+
+def saying(app: AppTest, words: str) -> str:
+    """The text of the page that holds ``words``."""
+    found = [text for text in texts(app) if words in text]
+    assert found, f"Nothing on the page says {words!r}, but: {texts(app)}"
+    return found[0]
+
+
+def chosen(app: AppTest) -> common.Chosen:
+    return app.session_state["chosen"]
+
+
+# ---- every page, every kind of network --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("model", ["EfficientNet-Lite0", "LeNet-5"])
+def test_every_page_opens(model: str, page: str) -> None:
+    app = visit(page, model=model)
+    assert not app.exception
+    assert not app.error
+    assert not app.warning
+    assert app.title[0].value == page.capitalize()
+    assert chosen(app).model.title == model
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_of_an_untrained_network_says_that_it_is_untrained(page: str) -> None:
+    app = visit(page, model="ResNet-18", untrained="true")
+    assert not app.exception
+    assert not app.error
+    assert app.title[0].value == page.capitalize()
+    assert chosen(app).model.weights is None
+    assert "untrained" in app.warning[0].value
+
+
+def test_a_network_without_its_weights_says_which_file_is_wanted_and_where_it_goes() -> None:
+    app = visit(model="ResNet-18")
+    assert not app.exception
+    (refusal,) = app.error
+    said = refusal.value.replace("\\", "")
+    assert "resnet18-f37072fd.pth" in said
+    assert "hub/checkpoints" in said
+    app.selectbox(key="model").set_value("efficientnet_lite0").run()
+    assert not app.error
+    assert len(answers(app)) == 5
+
+
+# ---- the sidebar holds everywhere ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lite() -> Model:
+    return load_model("efficientnet_lite0")
+
+
+def test_the_first_page_shows_what_the_network_answers_to_the_cat(lite: Model) -> None:
+    app = visit()
+    scores = lite.logits(prepare(read_image(read_sample("cat")), lite).pixels)[0]
+    names, chances, logits = zip(*answers_with_numbers(app), strict=True)
+    assert list(names) == [lite.labels[k] for k in scores.topk(5).indices]
+    assert chances == pytest.approx((100 * scores.softmax(0)).topk(5).values.tolist(), abs=0.051)
+    assert logits == pytest.approx(scores.topk(5).values.tolist(), rel=5e-3)
+
+
+def test_another_sample_has_other_classes() -> None:
+    app = visit()
+    cats = answers(app)
+    app.selectbox(key="picture").set_value("coffee").run()
+    assert "espresso" in answers(app)
+    assert not set(cats) & set(answers(app))
+
+
+def test_a_class_chosen_by_its_name_is_the_one_that_the_heatmaps_explain() -> None:
+    app = visit("heatmaps")
+    assert app.multiselect(key="classes").value == ["tiger cat", "Egyptian cat"]
+    app.selectbox(key="class").set_value("lynx").run()
+    assert not app.exception
+    assert chosen(app).target == LYNX
+    assert app.multiselect(key="classes").value == ["lynx", "tiger cat"]
+    assert any(f"cam(model, view.pixels, {LYNX}, 'grad_cam', 'bn2')" in code.value for code in app.code)
+
+
+def test_picture_and_class_hold_when_the_page_changes() -> None:
+    app = visit(picture="Coffee")
+    app.selectbox(key="class").set_value("espresso").run()
+    for page in (*PAGES[1:], "overview"):
+        app.switch_page(f"app_pages/{page}.py").run()
+        assert not app.exception
+        assert chosen(app).title == "Coffee"
+        assert chosen(app).target == ESPRESSO
+
+
+def test_classes_chosen_for_the_heatmaps_stay_when_another_page_was_open() -> None:
+    app = visit("heatmaps")
+    app.multiselect(key="classes").set_value(["espresso", "lynx", "tabby"]).run()
+    app.button_group(key="methods").set_value(["hires_cam"]).run()
+    app.switch_page("app_pages/layers.py").run()
+    app.switch_page("app_pages/heatmaps.py").run()
+    assert app.multiselect(key="classes").value == ["espresso", "lynx", "tabby"]
+    assert app.button_group(key="methods").value == ["hires_cam"]
+
+
+def test_a_link_with_every_choice_opens_that_view() -> None:
+    app = visit("heatmaps", picture="Rocket", **{"class": "missile", "scaling": "each its own", "blend": "0.25"})
+    assert not app.exception
+    assert chosen(app).title == "Rocket"
+    assert chosen(app).label(chosen(app).target) == "missile"
+    assert app.button_group(key="scaling").value == "each"
+    assert app.slider(key="blend").value == 0.25
+
+
+# ---- layers -------------------------------------------------------------------------------------------------
+
+
+def pictures_of(app: AppTest) -> list[str]:
+    """The addresses of the pictures, which Streamlit makes from their content."""
+    return [address for image in app.image for address in image.value]
+
+
+def test_the_order_of_the_filters_changes_their_sheet_and_that_of_their_maps() -> None:
+    app = visit("layers")
+    seen = {}
+    for order in ("index", "strength", "similarity"):
+        app.button_group(key="filter_order").set_value(order).run()
+        assert not app.exception
+        seen[order] = pictures_of(app)
+    for first, second in (("index", "strength"), ("strength", "similarity"), ("index", "similarity")):
+        differ = [a != b for a, b in zip(seen[first], seen[second], strict=True)]
+        assert sum(differ) == 2, "the filters and the maps that they make change, and nothing else does"
+
+
+def test_the_strongest_channel_is_the_one_enlarged_at_first() -> None:
+    app = visit("layers")
+    saying(app, f"Channel {int(maps_on(app).strengths.argmax())} of")
+
+
+def maps_on(app: AppTest) -> ActivationMaps:
+    (maps,) = views.maps_of(chosen(app), app.selectbox(key="layer").value)
+    return maps
+
+
+def test_a_channel_chosen_by_its_number_shows_its_own_statistics() -> None:
+    app = visit("layers")
+    maps = maps_on(app)
+    seen = set()
+    for channel in (0, 3, len(maps.values) - 1):
+        app.number_input[0].set_value(channel).run()
+        assert not app.exception
+        saying(app, f"Channel {channel} of")
+        shown = {metric.label: metric.value.replace("−", "-") for metric in app.metric}
+        assert float(shown["Mean"]) == pytest.approx(float(maps.values[channel].mean()), rel=5e-3)
+        assert float(shown["Maximum"]) == pytest.approx(float(maps.values[channel].max()), rel=5e-3)
+        assert shown["Zeros"] == f"{100 * float((maps.values[channel] == 0).mean()):.0f} %"
+        seen.add(tuple(shown.values()))
+    assert len(seen) == 3
+
+
+def test_the_dead_channels_of_a_layer_are_counted() -> None:
+    app = visit("layers", layer="conv_stem")
+    maps = maps_on(app)
+    assert len(maps.dead) == 0
+    saying(app, f"None of the {len(maps.values)} channels is dead")
+    layer = next(
+        layer.name
+        for layer in common.layers_of("efficientnet_lite0", False)
+        if (len(layer.shape) == 3 and layer.kind.startswith("ReLU")) or layer.name.endswith(".bn2.act")
+    )
+    app.selectbox(key="layer").set_value(layer).run()
+    assert not app.exception
+
+
+def test_the_scale_of_a_channel_of_the_layer_and_of_the_net_grow_in_this_order() -> None:
+    app = visit("layers")
+    app.number_input[0].set_value(3).run()
+    tops = []
+    for scale in ("channel", "layer", "net"):
+        app.button_group(key="map_scale").set_value(scale).run()
+        assert not app.exception
+        words = [caption.value for caption in app.caption]
+        bar = len(words) - 1 - words[::-1].index("activation")  # low, unit, high: the bar under the enlarged map
+        tops.append(float(words[bar + 1].replace("\\", "").replace("−", "-")))
+    assert tops[0] < tops[1] < tops[2]
+
+
+# ---- heatmaps -----------------------------------------------------------------------------------------------
+
+
+def test_cam_says_in_a_sentence_why_lenet_has_none_and_the_other_methods_go_on() -> None:
+    app = visit("heatmaps", model="LeNet-5")
+    app.button_group(key="methods").set_value(["cam", "grad_cam", "eigen_cam"]).run()
+    assert not app.exception
+    assert "global average pooling" in app.info[0].value.replace("\\", "")
+    heads = [head.value for head in app.subheader]
+    assert heads == ["CAM", "Grad-CAM", "Eigen-CAM"]
+    assert sum("sum of evidence" in caption.value for caption in app.caption) == 4  # two methods, two classes
+
+
+def test_without_a_method_the_page_says_what_to_choose() -> None:
+    app = visit("heatmaps")
+    app.button_group(key="methods").set_value([]).run()
+    assert not app.exception
+    saying(app, "Choose a method")
+
+
+def test_with_no_class_left_the_page_shows_that_of_the_sidebar_and_its_rival() -> None:
+    app = visit("heatmaps")
+    app.multiselect(key="classes").set_value(["lynx"]).run()
+    app.multiselect(key="classes").set_value([]).run()
+    assert not app.exception
+    shown = {text.split(" · ")[0] for text in texts(app) if re.search(r" · [\d.\\]+ .?%$", text)}
+    assert shown == {"tiger cat", "Egyptian cat"}
+
+
+def test_on_one_scale_the_rival_of_the_chosen_class_keeps_its_smaller_numbers() -> None:
+    app = visit("heatmaps")
+    app.button_group(key="methods").set_value(["grad_cam"]).run()
+    shared = pictures_of(app)
+    app.button_group(key="scaling").set_value("each").run()
+    own = pictures_of(app)
+    assert not app.exception
+    assert len(own) == 4, "two maps, each with its own scale bar"
+    assert len(shared) == 3, "two maps and one scale bar"
+    assert len(set(shared) & set(own)) >= 1, "the hotter of the two is drawn alike on both"
+
+
+def test_another_layer_gives_maps_of_its_own_size() -> None:
+    app = visit("heatmaps", cam_layer="blocks.2")
+    assert not app.exception
+    size = next(layer.shape[1:] for layer in common.layers_of("efficientnet_lite0", False) if layer.name == "blocks.2")
+    assert f"{size[0]} × {size[1]}" in saying(app, "sum of evidence")
+
+
+def test_a_costly_method_shows_its_price_and_runs_from_its_button() -> None:
+    app = visit("heatmaps", model="LeNet-5")
+    app.button_group(key="methods").set_value(["occlusion", "ablation_cam"]).run()
+    assert "passes" in saying(app, "on this machine")
+    assert not any("sum of evidence" in text for text in texts(app))
+    app.button(key="compute").click().run()
+    assert not app.exception
+    assert sum("sum of evidence" in caption.value for caption in app.caption) == 4
+    assert len(app.button) == 0 or all(button.key != "compute" for button in app.button)
+
+
+@pytest.mark.parametrize(("window", "stride"), [(1, 28), (28, 1), (28, 28)])
+def test_occlusion_takes_every_window_and_stride_that_its_controls_offer(window: int, stride: int) -> None:
+    app = visit("heatmaps", model="LeNet-5")
+    app.button_group(key="methods").set_value(["occlusion"]).run()
+    app.number_input(key="window of lenet5").set_value(window).run()
+    app.number_input(key="stride of lenet5").set_value(stride).run()
+    for button in app.button:
+        if button.key == "compute":
+            button.click().run()
+    assert not app.exception
+    assert not app.error
+    saying(app, "sum of evidence")
+
+
+# ---- embedding ----------------------------------------------------------------------------------------------
+
+
+def test_the_digits_are_mapped_from_a_button_and_the_gauges_are_shares() -> None:
+    app = visit("embedding", model="LeNet-5", digits="200")
+    assert "200 pictures" in saying(app, "on this machine")
+    app.button(key="draw_map").click().run()
+    assert not app.exception
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert 0.5 < float(shown["Neighbours kept, features"]) <= 1
+    assert 0.5 < float(shown["Neighbours kept, pixels"]) <= 1
+    assert float(shown["Right by features"].rstrip(" %")) > float(shown["Right by pixels"].rstrip(" %"))
+
+
+@pytest.mark.parametrize("number", ["2", "200"])
+def test_a_perplexity_too_large_for_the_set_is_reduced_in_words_or_refused_in_words(number: str) -> None:
+    app = visit("embedding", model="LeNet-5", digits="200", perplexity=number)
+    app.button(key="draw_map").click().run()
+    assert not app.exception
+    if number == "200":
+        assert "perplexity" in " ".join(texts(app)).lower()
+    else:
+        assert not app.error
+
+
+def test_a_zip_of_two_folders_has_two_classes() -> None:
+    app = visit("embedding", model="LeNet-5")
+    app.button_group(key="set of digits").set_value("A zip of mine").run()
+    saying(app, "Its folders are taken as the classes")
+    members = {
+        f"{folder}/{k}.png": pictures.save(pictures.scene(seed=k + 10 * number), "PNG")
+        for number, folder in enumerate(("left", HOSTILE.replace("/", "|")))
+        for k in range(6)
+    }
+    app.file_uploader(key="zip").set_value(("mine.zip", pictures.zip_of(members), "application/zip")).run()
+    assert not app.exception
+    assert "12 pictures in 2 classes" in saying(app, "mine").replace("\\", "")
+
+
+@pytest.mark.parametrize("data", [b"", b"no zip", pictures.zip_of({}), pictures.zip_of({"a.txt": b"a"})])
+def test_a_bad_zip_is_refused_in_the_page(data: bytes) -> None:
+    app = visit("embedding", model="LeNet-5")
+    app.button_group(key="set of digits").set_value("A zip of mine").run()
+    app.file_uploader(key="zip").set_value(("bad.zip", data, "application/zip")).run()
+    assert not app.exception
+    assert len(app.error) == 1
+    app.button_group(key="set of digits").set_value("MNIST digits").run()
+    assert not app.exception
+    assert not app.error
+
+
+# ---- files from strangers -----------------------------------------------------------------------------------
+
+
+def with_upload(app: AppTest, data: bytes, name: str = "mine.png") -> AppTest:
+    app.button_group(key="source").set_value("Upload").run()
+    app.file_uploader(key="upload").set_value((name, data, "image/png")).run()
+    return app
+
+
+def test_an_uploaded_photo_is_classified() -> None:
+    app = with_upload(visit(), pictures.sample("coffee.png").read_bytes())
+    assert not app.exception
+    assert "espresso" in answers(app)
+    assert chosen(app).title == "mine.png"
+
+
+def test_a_bad_picture_is_refused_in_a_sentence_and_the_last_picture_stays() -> None:
+    app = with_upload(visit(), pictures.sample("coffee.png").read_bytes(), "coffee.png")
+    for row, data in pictures.refused().items():
+        app.file_uploader(key="upload").set_value(("bad.png", data, "image/png")).run()
+        assert not app.exception, row
+        assert len(app.error) == 1, row
+        assert as_markdown_shows(app.error[0].value).endswith("."), row
+        assert "Error" not in app.error[0].value, row
+        assert chosen(app).title == "coffee.png", row
+        assert "espresso" in answers(app), row
+
+
+NAMES = (
+    "../../etc/passwd.png",
+    "C:\\windows\\system.ini.png",
+    "CON.png",
+    "n" * 300 + ".png",
+    "\u202egnp.exe.png",
+    "\N{CAT FACE}.png",
+    "two\nlines\tand nothing.png",
+    HOSTILE + ".png",
+)
+
+
+def test_a_file_name_is_only_ever_shown_and_shown_as_it_is() -> None:
+    app = visit()
+    for number, name in enumerate(NAMES):
+        with_upload(app, pictures.save(pictures.scene(seed=number), "PNG"), name)
+        assert not app.exception, name
+        assert not app.error, name
+        assert len(answers(app)) == 5, name
+        shown = next(caption.value for caption in app.caption if "45 × 30 pixels" in caption.value)
+        assert shown.startswith(common.plain(chosen(app).title).strip()), name
+    for page in PAGES[1:]:
+        app.switch_page(f"app_pages/{page}.py").run()
+        assert not app.exception
+
+
+def test_the_same_pixels_under_another_name_are_the_same_picture() -> None:
+    first = with_upload(visit(), pictures.save(pictures.scene(), "PNG"), "one.png")
+    second = with_upload(visit(), pictures.with_exif(pictures.scene(), {pictures.ARTIST: "<script>"}), "two.png")
+    assert chosen(first).digest == chosen(second).digest
+    assert not any("script" in text for text in texts(second))
+
+
+def test_a_camera_that_sends_nothing_is_refused_and_a_large_frame_is_reduced() -> None:
+    app = visit()
+    app.button_group(key="source").set_value("Camera").run()
+    app.camera_input(key="camera").set_value(("shot.jpg", b"", "image/jpeg")).run()
+    assert not app.exception
+    assert len(app.error) == 1
+    assert chosen(app).title == "Cat"
+    frame = pictures.save(np.resize(pictures.scene(216, 384), (2160, 3840, 3)), "JPEG")
+    app.camera_input(key="camera").set_value(("shot.jpg", frame, "image/jpeg")).run()
+    assert not app.exception
+    assert not app.error
+    assert chosen(app).photo.shape == (900, common.PHOTO_SIDE, 3)
+
+
+# ---- links from strangers -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("page", "query"),
+    [
+        ("overview", {"model": "does-not-exist"}),
+        ("overview", {"model": "", "picture": "", "class": ""}),
+        ("overview", {"model": "\0", "picture": "\ud7ff\u202e", "class": "\N{CAT FACE}"}),
+        ("overview", {"picture": "file:///etc/passwd"}),
+        ("overview", {"picture": "http://169.254.169.254/"}),
+        ("overview", {"picture": "\\\\host\\x", "class": "<script>alert(1)</script>"}),
+        ("overview", {"inverted": "perhaps", "untrained": "perhaps", "nobody": "asked", "a" * 300: "b" * 3000}),
+        ("layers", {"layer": "layer4", "map_order": "x", "map_scale": "x", "filter_order": "x"}),
+        ("heatmaps", {"methods": "<script>", "classes": "<script>alert(1)</script>", "cam_layer": "layer4"}),
+        ("heatmaps", {"blend": "NaN", "scaling": "x"}),
+        ("heatmaps", {"blend": "Infinity"}),
+        ("heatmaps", {"blend": "1e309"}),
+        ("embedding", {"perplexity": "NaN", "seed": "-1", "copies": "10000000000", "feature_layer": "nowhere"}),
+    ],
+)
+def test_a_link_of_nonsense_shows_the_defaults(page: str, query: dict[str, str]) -> None:
+    app = visit(**query)
+    assert not app.exception
+    assert answers(app)[0] == "tiger cat"
+    if page != "overview":
+        app.switch_page(f"app_pages/{page}.py").run()
+    assert not app.exception
+    assert not app.error
+    assert not any("<script>" in text for text in texts(app))
+
+
+def test_a_key_given_twice_in_a_link_breaks_nothing() -> None:
+    app = AppTest.from_file(ROOT / "app.py", default_timeout=180)
+    app.query_params["model"] = ["LeNet-5", "EfficientNet-Lite0"]
+    app.query_params["picture"] = ["Coffee", "Rocket"]
+    app.run()
+    assert not app.exception
+    assert len(answers(app)) == 5
+
+
+def test_a_layer_of_another_network_is_replaced_by_one_that_is_there() -> None:
+    app = visit("layers", layer="blocks.3")
+    assert app.selectbox(key="layer").value == "blocks.3"
+    app.selectbox(key="model").set_value("lenet5").run()
+    assert not app.exception
+    assert app.selectbox(key="layer").value in {layer.name for layer in common.layers_of("lenet5", False)}
+    app.selectbox(key="model").set_value("efficientnet_lite0").run()
+    assert not app.exception
+
+
+# ---- words --------------------------------------------------------------------------------------------------
+
+
+def as_markdown_shows(text: str) -> str:
+    """What CommonMark makes of a text in which every ASCII punctuation mark may be escaped by a backslash."""
+    shown, place = "", 0
+    while place < len(text):
+        if text[place] == "\\" and place + 1 < len(text) and text[place + 1] in PUNCTUATION:
+            place += 1
+        shown += text[place]
+        place += 1
+    return shown
+
+
+PUNCTUATION = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
+
+
+@pytest.mark.parametrize(
+    "text", [HOSTILE, "a_b*c_d", "1. one", "- one", "+ one", "\\alpha", "www.example.com", "a@b.de"]
+)
+def test_plain_text_is_shown_as_it_is(text: str) -> None:
+    assert as_markdown_shows(common.plain(text)) == text
+
+
+def test_in_plain_text_no_mark_that_means_something_stands_alone() -> None:
+    escaped = common.plain("".join(map(chr, range(32, 127))))
+    alone = {
+        escaped[k]
+        for k in range(len(escaped))
+        if escaped[k] in "\\`*_{}[]()<>#+-.!|~$:&\"'=/@" and unescaped(escaped, k)
+    }
+    assert not alone
+
+
+def unescaped(text: str, place: int) -> bool:
+    """Whether the mark at ``place`` has an even number of backslashes before it, and is none that escapes."""
+    before = len(text[:place]) - len(text[:place].rstrip("\\"))
+    return before % 2 == 0 and not (text[place] == "\\" and place + 1 < len(text) and text[place + 1] in PUNCTUATION)
+
+
+@pytest.mark.parametrize("mark", ["\0", "\n", "\x1b", "\x7f", "\u200e", "\u200f", "\u202e", "\u2066", "\u2069"])
+def test_characters_that_turn_or_break_the_line_become_spaces(mark: str) -> None:
+    assert common.plain(f"a{mark}b") == "a b"
+
+
+@pytest.mark.parametrize(("passes", "words"), [(1, "1 pass,"), (2, "2 passes,"), (12345, "12,345 passes,")])
+def test_a_price_counts_its_passes(passes: int, words: str) -> None:
+    assert common.price(passes, 2.0).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.0, "0.1 s"), (0.94, "0.9 s"), (0.97, "1.0 s"), (12.4, "12 s"), (89, "89 s"), (120, "2 min")],
+)
+def test_a_duration_has_its_unit(seconds: float, words: str) -> None:
+    assert common.duration(seconds) == words
+
+
+# ---- the store of results -----------------------------------------------------------------------------------
+
+
+def test_the_store_gives_back_what_was_put_under_the_same_question() -> None:
+    store = common.Results(10_000)
+    store.put(("a", 1), np.arange(3), 0.5)
+    store.put(("a", 2), np.arange(4), 1.5)
+    assert len(store.get(("a", 1))) == 3
+    assert len(store.get(("a", 2))) == 4
+    assert store.seconds(("a", 2)) == 1.5
+    assert store.get(("a", 3)) is None
+    assert store.seconds(("a", 3)) == 0.0
+
+
+def test_the_store_holds_no_more_than_its_bytes_and_forgets_what_was_not_asked_for_longest() -> None:
+    store = common.Results(1000)
+    for name in "abcd":
+        store.put(name, np.zeros(300, np.uint8), 0.0)
+        if name != "d":
+            assert store.get("a") is not None
+    assert [name for name in "abcd" if store.get(name) is not None] == ["a", "c", "d"]
+    assert store._held == 900
+
+
+def test_a_result_put_again_is_counted_once() -> None:
+    store = common.Results(1000)
+    for _ in range(50):
+        store.put("a", np.zeros(400, np.uint8), 0.0)
+    store.put("b", np.zeros(400, np.uint8), 0.0)
+    assert store.get("a") is not None
+    assert store._held == 800
+
+
+def test_one_result_larger_than_the_store_is_kept_alone() -> None:
+    store = common.Results(1000)
+    store.put("small", np.zeros(10, np.uint8), 0.0)
+    store.put("large", np.zeros(5000, np.uint8), 0.0)
+    assert store.get("large") is not None
+    assert store.get("small") is None
+
+
+def test_the_bytes_of_a_record_are_those_of_all_its_arrays() -> None:
+    record = SimpleNamespace(a=np.zeros((3, 5), np.float32), b=(np.zeros(7, np.uint8), "four"), c=[b"12345"])
+    assert common.weight_of(record) == 60 + 7 + 4 + 5
+
+
+def test_eight_threads_at_one_store_lose_nothing_and_stay_within_its_bytes() -> None:
+    store, wrong = common.Results(50_000), []
+
+    def work(who: int) -> None:
+        rng = np.random.default_rng(who)
+        for k in rng.integers(0, 40, 600):
+            store.put(int(k), np.full(100 + int(k), k, np.uint16), float(k))
+            found = store.get(int(rng.integers(0, 40)))
+            if found is not None and (len(found) != 100 + found[0] or len(set(found.tolist())) > 1):
+                wrong.append(found)
+
+    threads = [threading.Thread(target=work, args=(who,)) for who in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert store._held == sum(size for _, size, _ in store._items.values()) <= 50_000
+
+
+def test_a_question_asked_twice_is_answered_once() -> None:
+    asked = []
+    key = ("test", "asked twice")
+    for _ in range(2):
+        assert common.known(key, lambda: asked.append(1) or "answer") == "answer"
+    assert asked == [1]
+
+
+# ---- long runs ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def stopped_in_the_middle() -> Iterator[list[int]]:
+    """Streamlit stops the script when the bar first moves, as it does when a control changes."""
+    calls: list[int] = []
+    move = DeltaGenerator.progress
+    ticks = itertools.count()
+
+    def progress(self: DeltaGenerator, *args: object, **kwargs: object) -> DeltaGenerator:
+        calls.append(1)
+        if len(calls) > 1:
+            raise StopException
+        return move(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DeltaGenerator, "progress", progress)
+        patch.setattr(common.time, "monotonic", lambda: float(next(ticks)))  # every movement of the bar is shown
+        yield calls
+
+
+@pytest.mark.parametrize("method", ["occlusion", "score_cam", "ablation_cam"])
+def test_a_run_that_is_stopped_leaves_no_hook_no_result_and_a_page_that_works(method: str) -> None:
+    app = visit("heatmaps", model="LeNet-5", digit="Digit 7")
+    app.button_group(key="methods").set_value([method]).run()
+    held = set(common.results()._items)
+    with stopped_in_the_middle() as moved:
+        app.button(key="compute").click().run()
+    assert len(moved) == 2, "the bar was drawn, and moved once"
+    assert not app.exception
+    assert_clean(chosen(app).model)
+    assert set(common.results()._items) == held
+    app.run()
+    assert not app.exception
+    app.button(key="compute").click().run()
+    assert not app.exception
+    saying(app, "sum of evidence")
+
+
+def assert_clean(model: Model) -> None:
+    assert not model.lock.locked() if hasattr(model.lock, "locked") else True
+    for module in model.net.modules():
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+        assert not module._backward_hooks
+    assert all(parameter.grad is None for parameter in model.net.parameters())
+
+
+def test_the_bar_of_a_run_goes_away_however_it_ends() -> None:
+    script = """
+import streamlit as st
+from app_pages import common
+try:
+    with common.running("Working") as progress:
+        progress(1, 4)
+        raise KeyboardInterrupt
+except BaseException as stop:
+    st.text(type(stop).__name__)
+"""
+    app = AppTest.from_string(script, default_timeout=60).run()
+    assert app.text[0].value == "KeyboardInterrupt"
+    assert not app.progress
+    assert not app.button
+
+
+def test_the_first_network_is_loaded_and_asked_before_anybody_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    load = common.model_named
+    monkeypatch.setattr(common, "model_named", lambda name, *rest: asked.append(name) or load(name, *rest))
+    common.warm_up()
+    assert asked == [common.DEFAULT_MODEL]
+
+
+def test_the_app_keeps_no_setting_in_streamlit_that_needs_another_machine() -> None:
+    assert st.get_option("browser.gatherUsageStats") is False
+    assert st.get_option("server.address") == "localhost"

@@ -1,0 +1,265 @@
+"""What a person takes away: the Python gives the page's numbers, the archive has them all, the figure can be read."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pictures
+import pytest
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+from app_pages import common, picture_sets, takeaway, views
+from vizcore.colour import Scale
+from vizcore.export import to_figure, to_npz
+from vizcore.records import ActivationMaps, Embedding, Filters, Heatmap
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def visit(page: str, **query: str) -> AppTest:
+    app = AppTest.from_file(ROOT / "app.py", default_timeout=180)
+    for name, value in query.items():
+        app.query_params[name] = value
+    app.run()
+    app.switch_page(f"app_pages/{page}.py").run()
+    assert not app.exception
+    return app
+
+
+def chosen(app: AppTest) -> common.Chosen:
+    return app.session_state["chosen"]
+
+
+def scripts(app: AppTest, call: str) -> list[str]:
+    """The Python that the page offers for results of ``call``."""
+    found = [code.value for code in app.code if call in code.value]
+    assert found, f"No script on the page calls {call!r}"
+    return found
+
+
+def results_of(script: str) -> dict[str, Any]:
+    """What a script leaves behind that starts from nothing."""
+    names: dict[str, Any] = {}
+    exec(compile(script, "taken away", "exec"), names)
+    return names
+
+
+# ---- Python -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["EfficientNet-Lite0", "LeNet-5"])
+def test_the_python_of_a_heatmap_gives_the_heatmap_on_the_page(model: str) -> None:
+    app = visit("heatmaps", model=model)
+    app.button_group(key="methods").set_value(["grad_cam", "layer_cam"]).run()
+    seen = []
+    for script in scripts(app, "cam(model, view.pixels"):
+        heat = results_of(script)["heat"]
+        shown = views.heat_of(chosen(app), heat.method, heat.target, heat.layer)
+        np.testing.assert_allclose(heat.values, shown.values, rtol=1e-4, atol=1e-6 * np.abs(shown.values).max())
+        assert heat.score == pytest.approx(shown.score, rel=1e-5)
+        seen.append((heat.method, heat.target))
+    assert len(set(seen)) == 4, "two methods and two classes"
+
+
+def test_the_python_of_occlusion_gives_the_heatmap_on_the_page() -> None:
+    app = visit("heatmaps", model="LeNet-5", digit="Digit 7")
+    app.button_group(key="methods").set_value(["occlusion"]).run()
+    app.number_input(key="window of lenet5").set_value(7).run()
+    app.number_input(key="stride of lenet5").set_value(5).run()
+    app.button_group(key="baseline").set_value("black").run()
+    app.button_group(key="score").set_value("probability").run()
+    app.button(key="compute").click().run()
+    assert not app.exception
+    for script in scripts(app, "occlusion(model, view.pixels"):
+        heat = results_of(script)["heat"]
+        key = views.heat_key(chosen(app), "occlusion", heat.target, None, 7, 5, "black", "probability")
+        shown = common.results().get(key)
+        np.testing.assert_allclose(heat.values, shown.values, rtol=1e-4, atol=1e-6)
+        assert dict(heat.params) == dict(shown.params)
+
+
+def test_the_python_of_the_layers_page_gives_its_filters_and_its_maps() -> None:
+    app = visit("layers", picture="Coffee")
+    here = chosen(app)
+    bank = results_of(scripts(app, "filters(model)")[0])["bank"]
+    np.testing.assert_array_equal(bank.values, views.bank_of(here).values)
+    maps = results_of(scripts(app, "activation_maps(")[0])["maps"]
+    (shown,) = views.maps_of(here, app.selectbox(key="layer").value)
+    assert maps.layer == shown.layer
+    np.testing.assert_allclose(maps.values, shown.values, rtol=1e-4, atol=1e-5)
+
+
+def test_the_python_of_an_uploaded_photo_reads_the_file_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = 'it\'s "mine" $x$ {a}.jpg'
+    turned = pictures.with_exif(pictures.scene(2000, 3000), {pictures.ORIENTATION: 6}, "JPEG")
+    (tmp_path / name).write_bytes(turned)
+    app = visit("heatmaps", model="LeNet-5")
+    app.button_group(key="source").set_value("Upload").run()
+    app.file_uploader(key="upload").set_value((name, turned, "image/jpeg")).run()
+    app.button_group(key="methods").set_value(["grad_cam"]).run()
+    assert not app.exception
+    monkeypatch.chdir(tmp_path)
+    done = results_of(scripts(app, "cam(model")[0])
+    np.testing.assert_array_equal(done["photo"], chosen(app).photo)
+    assert done["photo"].shape == (common.PHOTO_SIDE, round(common.PHOTO_SIDE * 2 / 3), 3)
+    shown = views.heat_of(chosen(app), "grad_cam", done["heat"].target, done["heat"].layer)
+    np.testing.assert_allclose(done["heat"].values, shown.values, rtol=1e-4, atol=1e-6)
+
+
+def test_the_python_of_an_inverted_digit_inverts_it() -> None:
+    app = visit("heatmaps", model="LeNet-5", inverted="true", digit="Digit 4")
+    done = results_of(scripts(app, "cam(model")[0])
+    np.testing.assert_array_equal(done["photo"], chosen(app).photo)
+    assert done["photo"].mean() > 128
+
+
+def test_the_python_of_an_untrained_network_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    app = visit("layers", model="ResNet-18", untrained="true")
+    model = results_of(scripts(app, "filters(model)")[0])["model"]
+    assert model.weights is None
+
+
+@pytest.mark.parametrize("model", ["EfficientNet-Lite0", "LeNet-5"])
+def test_the_python_of_a_picked_picture_makes_that_picture(model: str) -> None:
+    app = visit("embedding", model=model)
+    here = chosen(app)
+    choice = picture_sets.of_digits(200) if model == "LeNet-5" else picture_sets.of_copies(5)
+    for row in (0, 7, len(choice) - 1):
+        picture = choice.picture(row)
+        script = takeaway.python_lines(
+            SimpleNamespace(model=here.model, origin=picture.origin, imports=picture.imports), (), "done = True"
+        )
+        np.testing.assert_array_equal(results_of(script)["photo"], picture.photo.pixels)
+        np.testing.assert_array_equal(choice.load()[row], picture.photo.pixels)
+
+
+@pytest.mark.parametrize(("model", "number"), [("LeNet-5", {"digits": "200"}), ("EfficientNet-Lite0", {"copies": "5"})])
+def test_the_python_of_an_embedding_gives_the_map_on_the_page(model: str, number: dict[str, str]) -> None:
+    app = visit("embedding", model=model, perplexity="9", seed="3", **number)
+    app.button(key="draw_map").click().run()
+    assert not app.exception
+    here, layer = chosen(app), app.selectbox(key="feature_layer").value
+    pictures_ = picture_sets.of_digits(200) if model == "LeNet-5" else picture_sets.of_copies(5)
+    drawn = common.results().get(picture_sets.key_of(here, pictures_, layer, 9.0, 3))
+    assert drawn is not None
+    for script, shown in zip(scripts(app, "tsne(rows"), (drawn.feature_map, drawn.pixel_map), strict=True):
+        done = results_of(script)
+        assert len(done["pictures"]) == len(drawn.labels)
+        assert dict(done["embedding"].params) == dict(shown.params)
+        # The last digits of a feature depend on how many pictures went through the net at a time.
+        assert done["embedding"].kl_divergence == pytest.approx(shown.kl_divergence, rel=0.05)
+        assert done["embedding"].trustworthiness == pytest.approx(shown.trustworthiness, abs=0.02)
+
+
+def test_the_python_of_a_zip_reads_the_pictures_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = {f"{k % 2}/{k}.png": pictures.save(pictures.scene(seed=k), "PNG") for k in range(10)}
+    data = pictures.zip_of(members)
+    (tmp_path / "my 'own'.zip").write_bytes(data)
+    app = visit("embedding", model="LeNet-5", perplexity="3")
+    app.button_group(key="set of digits").set_value(picture_sets.ZIP).run()
+    app.file_uploader(key="zip").set_value(("my 'own'.zip", data, "application/zip")).run()
+    app.button(key="draw_map").click().run()
+    assert not app.exception
+    monkeypatch.chdir(tmp_path)
+    done = results_of(scripts(app, "tsne(rows")[0])
+    _, found = app.session_state["pictures of the zip"]
+    assert len(done["pictures"]) == 10
+    for taken, shown in zip(done["pictures"], found.pictures, strict=True):
+        np.testing.assert_array_equal(taken, shown)
+
+
+# ---- numbers ------------------------------------------------------------------------------------------------
+
+NUMBERS = np.random.default_rng(0).normal(size=(3, 5, 7)).astype(np.float32)
+RECORDS = {
+    "heatmap": Heatmap(
+        NUMBERS[0], "occlusion", "lenet5", None, 3, -1.25, {"window": (2, 3), "stride": 1, "baseline": "mean"}, ("n.",)
+    ),
+    "maps": ActivationMaps(NUMBERS, "lenet5", "conv1"),
+    "filters": Filters(NUMBERS[None], "lenet5", "conv1", ("red", "green", "blue")),
+    "embedding": Embedding(NUMBERS[0, :, :2], 0.5, 0.9, 5, {"perplexity": 30.0, "seed": 0}, ("ünï “quoted”",)),
+}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_the_archive_has_every_number_and_every_fact_and_no_pickle(name: str) -> None:
+    record = RECORDS[name]
+    file = np.load(io.BytesIO(to_npz(record, picture="abc")), allow_pickle=False)
+    facts = json.loads(str(file["facts"]))
+    assert facts["record"] == type(record).__name__
+    assert facts["picture"] == "abc"
+    for field, value in vars(record).items():
+        if isinstance(value, np.ndarray):
+            np.testing.assert_array_equal(file[field], value)
+            assert file[field].dtype == value.dtype
+        else:
+            assert json.dumps(facts[field]) == json.dumps(dict(value) if field == "params" else value)
+    assert set(file.files) | set(facts) == {*vars(record), "facts", "record", "picture"}
+
+
+# ---- figures ------------------------------------------------------------------------------------------------
+
+
+def figure(title: str = "Grad-CAM of tabby", height: int = 300, width: int = 451, **scale: Any) -> np.ndarray:
+    picture = pictures.scene(height, width)
+    data = to_figure(
+        picture, Scale.of(NUMBERS[0], **scale), title=title, lines=("one", title, "three"), unit="drop of the logit"
+    )
+    with Image.open(io.BytesIO(data)) as file:
+        assert file.format == "PNG"
+        return np.asarray(file.convert("RGB"))
+
+
+@pytest.mark.parametrize(("height", "width"), [(300, 451), (451, 300), (28, 28), (100, 1600)])
+def test_a_figure_is_sharp_enough_to_print_and_has_the_form_of_its_picture(height: int, width: int) -> None:
+    drawn = figure(height=height, width=width)
+    assert 600 <= drawn.shape[1] <= 2000
+    assert 300 <= drawn.shape[0] <= 3000
+    ink = np.ptp(drawn.astype(int), axis=2) > 12  # the picture and the scale are coloured, the words are not
+    rows, columns = np.flatnonzero(ink.sum(1) > ink.shape[1] // 4), np.flatnonzero(ink.any(0))
+    assert len(rows) > 0
+    assert len(columns) > drawn.shape[1] // 3
+
+
+@pytest.mark.parametrize("name", ["$x$", "$\\frac{1}{", "a $ b", "<b>&amp;", "\\alpha_{", "\N{CAT FACE} 猫", "x" * 300])
+def test_any_class_name_can_stand_above_a_figure(name: str) -> None:
+    drawn = figure(title=f"Grad-CAM of {name}")
+    assert drawn.std() > 10
+
+
+def test_a_name_between_dollars_is_not_set_as_a_formula() -> None:
+    formula, escaped = figure(title="$x$"), figure(title="xxx")
+    assert not np.array_equal(formula, escaped)
+    assert not np.array_equal(formula, figure(title="x"))
+
+
+def test_the_legend_of_a_map_shows_dollars_as_they_are() -> None:
+    points = np.random.default_rng(1).normal(size=(12, 2)).astype(np.float32)
+    embedding = Embedding(points, 0.5, 0.9, 5)
+    labels = ["$x$", "$\\frac{", "_hidden", "a\\$b"] * 3
+    with Image.open(io.BytesIO(picture_sets.dots(embedding, labels))) as file:
+        assert file.format == "PNG"
+        assert min(file.size) > 500
+
+
+def test_every_map_of_the_page_can_be_taken_as_a_figure() -> None:
+    app = visit("heatmaps", model="LeNet-5")
+    here = chosen(app)
+    heat = views.heat_of(here, "grad_cam", here.target, here.model.layers["cam"])
+    offered: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(takeaway, "offer", lambda *args: offered.append(args))
+        takeaway.offer_heatmap(here, heat, Scale.of(heat), 0.6)
+    (_, _, record, picture, _, _), *_ = offered
+    assert record is heat
+    with Image.open(io.BytesIO(picture())) as file:
+        assert file.format == "PNG"
