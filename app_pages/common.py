@@ -89,9 +89,9 @@ class Results:
 
 
 def weight_of(result: Any) -> int:
-    """Bytes of the arrays in a result, a record of them, or a tuple or list of such."""
-    if isinstance(result, np.ndarray):
-        return result.nbytes
+    """Bytes of the arrays and tensors in a result, a record of them, or a tuple or list of such."""
+    if isinstance(size := getattr(result, "nbytes", None), int):
+        return size
     if isinstance(result, (bytes, str)):
         return len(result)
     if isinstance(result, (tuple, list)):
@@ -105,18 +105,26 @@ def results() -> Results:
 
 
 def known(key: Hashable, compute: Callable[[], Result]) -> Result:
-    """The result of a question: from the store, or computed now and kept."""
+    """The answer to a question: from the store, or computed now and kept. A refusal is an answer, and raised again."""
+    from vizcore.records import LensError
+
     found = results().get(key)
     if found is None:
         start = time.perf_counter()
-        found = compute()
+        try:
+            found = compute()
+        except LensError as refusal:
+            found = refusal
         results().put(key, found, time.perf_counter() - start)
+    if isinstance(found, LensError):
+        raise type(found)(str(found))  # a new one: an exception collects where it has been
     return found
 
 
 @st.cache_resource(show_spinner="Loading the network …", max_entries=3)
 def model_named(name: str, untrained: bool = False) -> Any:
-    """A loaded net, shared by all visitors; at most three are held. Raises the LensError that says why not."""
+    """A loaded net, shared by all; the latest three are kept for whoever comes next. Raises the LensError that says
+    why there is none."""
     from models import load_model
 
     return load_model(name, weights=None if untrained else "default")
@@ -144,12 +152,25 @@ def seconds_a_pass(name: str, untrained: bool) -> float:
     return (time.perf_counter() - start) / len(pixels)
 
 
-@st.cache_data(show_spinner=False, max_entries=32, max_size="256MB")
 def photo_from(data: bytes) -> Any:
-    """The photo in an uploaded file. Raises the BadImage that says why not."""
-    from vizcore.images import open_photo
+    """The photo in an uploaded file. Raises the BadImage that says why there is none."""
+    from vizcore.records import BadImage
 
-    return open_photo(data, max_side=PHOTO_SIDE)
+    photo, refusal = _photo_or_refusal(data)
+    if refusal:
+        raise BadImage(refusal)
+    return photo
+
+
+@st.cache_data(show_spinner=False, max_entries=32, max_size="256MB")
+def _photo_or_refusal(data: bytes) -> tuple[Any, str]:
+    from vizcore.images import open_photo
+    from vizcore.records import BadImage
+
+    try:
+        return open_photo(data, max_side=PHOTO_SIDE), ""
+    except BadImage as refusal:  # kept as well: a file is read once, not at every click
+        return None, str(refusal)
 
 
 def card_of(name: str) -> Card:

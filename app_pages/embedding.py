@@ -76,11 +76,6 @@ def compute(pictures: PictureChoice, layer: str, perplexity: float, seed: int) -
 
 def show_gauges(drawn: Drawn) -> None:
     """How far the maps may be trusted, in words."""
-    features, pixels = 100 * drawn.feature_accuracy, 100 * drawn.pixel_accuracy
-    st.markdown(
-        f"A vote of the 5 nearest pictures names the right class **{features:.0f} %** of the time by the network's "
-        f"features, **{pixels:.0f} %** by raw pixels, {100 * drawn.chance:.0f} % by always naming the largest class."
-    )
     row = st.container(horizontal=True, gap="large")
     row.metric(
         "Neighbours kept, features",
@@ -88,8 +83,17 @@ def show_gauges(drawn: Drawn) -> None:
         help="Trustworthiness (Venna & Kaski 2001): 1 where all neighbours on the map are true neighbours.",
     )
     row.metric("Neighbours kept, pixels", f"{drawn.pixel_map.trustworthiness:.2f}")
-    row.metric("Right by features", f"{features:.1f} %", f"{features - pixels:+.1f} points against pixels")
-    row.metric("Right by pixels", f"{pixels:.1f} %")
+    if drawn.votes is None:
+        st.caption("All pictures are of one class, so there is no class to vote for. Folders in a zip make classes.")
+    else:
+        features, pixels = 100 * drawn.votes.features, 100 * drawn.votes.pixels
+        row.metric("Right by features", f"{features:.1f} %", f"{features - pixels:+.1f} points against pixels")
+        row.metric("Right by pixels", f"{pixels:.1f} %")
+        st.markdown(
+            f"A vote of the {drawn.votes.neighbours} nearest pictures names the right class **{features:.0f} %** of "
+            f"the time by the network's features, **{pixels:.0f} %** by raw pixels, and "
+            f"{100 * drawn.votes.chance:.0f} % by always naming the largest class."
+        )
     for note in dict.fromkeys((*drawn.feature_map.notes, *drawn.pixel_map.notes)):
         st.caption(common.plain(note))
 
@@ -122,18 +126,18 @@ def show_maps(drawn: Drawn, pictures: PictureChoice, layer: str) -> None:
                 ("from vizcore.embedding import extract_features, pixel_features, tsne", *pictures.imports),
                 picture_sets.call_of(name, pictures, layer, drawn),
             )
-    for selection in selections:
-        open_picked(selection, pictures)
+    for selection, (_, _, _, name) in zip(selections, maps, strict=True):
+        open_picked(selection, pictures, f"opened in {name}, {pictures.key}, {layer}")
     list_selected(selections, drawn)
 
 
-def open_picked(selection: Selection, pictures: PictureChoice) -> None:
-    """A clicked dot becomes the current picture, everywhere, from the next run on."""
-    if selection.picked is None:
+def open_picked(selection: Selection, pictures: PictureChoice, key: str) -> None:
+    """A dot that was clicked since the last run becomes the current picture, everywhere, from the next run on."""
+    before, st.session_state[key] = st.session_state.get(key), selection.picked
+    if selection.picked is None or selection.picked == before:
         return
     picture = pictures.picture(selection.picked)
-    if picture.photo.digest != here.digest and st.session_state.get("last picked") != (pictures.key, selection.picked):
-        st.session_state["last picked"] = (pictures.key, selection.picked)
+    if picture.photo.digest != here.digest:
         st.session_state["pending"] = picture
         st.rerun()
 

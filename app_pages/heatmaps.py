@@ -1,5 +1,6 @@
 """Heatmaps: which regions speak for a class, by several methods, for several classes, on one scale."""
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 import streamlit as st
@@ -12,6 +13,7 @@ from vizcore.records import Heatmap, LensError, Progress
 
 here = common.chosen()
 model = here.model
+AT_ONCE = 3.0  # seconds of computing that need no button
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,10 @@ class Grid:
     layer: str
     hiding: Hiding
 
+    @property
+    def cells(self) -> list[tuple[str, int]]:
+        return [(method, target) for method in self.methods for target in self.targets]
+
     def key(self, method: str, target: int) -> tuple[object, ...]:
         if method == "occlusion":
             return views.heat_key(here, method, target, None, *asdict(self.hiding).values())
@@ -45,22 +51,26 @@ class Grid:
         channels = next(known.shape[0] for known in views.layers_of(here) if known.name == self.layer)
         return channels if CAM_METHODS[method].needs == "passes" else 1
 
-    def find(self, method: str, target: int) -> Heatmap | None:
-        """The map where it is known or costs about one pass; None where it waits for the button."""
-        if is_costly(method):
-            return common.results().get(self.key(method, target))
-        return views.heat_of(here, method, target, self.layer)
+    def missing(self) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+        """The cells that are not known yet: those that are computed at once, and those that wait for the button."""
+        unknown = [cell for cell in self.cells if common.results().get(self.key(*cell)) is None]
+        quick = [cell for cell in unknown if self.passes(cell[0]) == 1]
+        # A gradient method takes up to 1.3 passes.
+        if 1.3 * len(quick) * views.seconds_a_pass(here) > AT_ONCE:
+            return [], unknown
+        return quick, [cell for cell in unknown if cell not in quick]
 
-    def compute(self, method: str, target: int, progress: Progress) -> None:
-        if method == "occlusion":
-            self.compute_occlusion(target, progress)
-            return
-        common.known(
-            self.key(method, target),
-            lambda: cam(model, here.view.pixels, target, method, self.layer, progress=progress),
-        )
+    def compute(self, method: str, target: int, progress: Progress | None = None) -> Heatmap:
+        """The map, known from now on."""
 
-    def compute_occlusion(self, target: int, progress: Progress) -> None:
+        def run() -> Heatmap:
+            if method == "occlusion":
+                return self.compute_occlusion(target, progress)
+            return cam(model, here.view.pixels, target, method, self.layer, progress=progress)
+
+        return common.known(self.key(method, target), run)
+
+    def compute_occlusion(self, target: int, progress: Progress | None) -> Heatmap:
         place, calls = st.empty(), [0]
 
         def show(so_far: Heatmap) -> None:
@@ -68,19 +78,11 @@ class Grid:
             if calls[0] % 4 == 1:  # a picture costs as much as a pass or two
                 place.image(views.laid(here, so_far), width=360, alt="The map so far")
 
+        options = asdict(self.hiding)
         try:
-            common.known(
-                self.key("occlusion", target),
-                lambda: occlusion(
-                    model, here.view.pixels, target, **asdict(self.hiding), progress=progress, partial=show
-                ),
-            )
+            return occlusion(model, here.view.pixels, target, **options, progress=progress, partial=show)
         finally:
             place.empty()
-
-
-def is_costly(method: str) -> bool:
-    return method == "occlusion" or CAM_METHODS[method].needs == "passes"
 
 
 def choose_methods() -> list[str]:
@@ -164,8 +166,19 @@ def choose_hiding(shown: bool) -> Hiding:
     )
 
 
+def compute_quick(grid: Grid, cells: list[tuple[str, int]]) -> None:
+    """What costs about a pass each; where that is a large net, with a bar."""
+    if len(cells) * views.seconds_a_pass(here) < 0.5:
+        return  # each row computes its own
+    with common.running("Computing the maps") as progress:
+        for done, cell in enumerate(cells, 1):
+            with suppress(LensError):  # its row says why
+                grid.compute(*cell)
+            progress(done, len(cells))
+
+
 def compute_costly(grid: Grid, missing: list[tuple[str, int]]) -> None:
-    """Show the price of what takes many passes, and compute it when asked."""
+    """Show the price of what takes over a second, and compute it when asked."""
     passes = sum(grid.passes(method) for method, _ in missing)
     names = ", ".join(dict.fromkeys(views.METHOD_TITLES[method] for method, _ in missing))
     place = st.empty()
@@ -177,11 +190,8 @@ def compute_costly(grid: Grid, missing: list[tuple[str, int]]) -> None:
     place.empty()
     for number, (method, target) in enumerate(missing, 1):
         what = f"{views.METHOD_TITLES[method]} of {common.plain(here.label(target))} ({number} of {len(missing)})"
-        try:
-            with common.running(what) as progress:
-                grid.compute(method, target, progress)
-        except LensError as refusal:
-            st.error(common.plain(str(refusal)), icon=":material/block:")
+        with suppress(LensError), common.running(what) as progress:  # its row says why
+            grid.compute(method, target, progress)
 
 
 def show_reading(method: str) -> None:
@@ -202,28 +212,29 @@ def show_reading(method: str) -> None:
         st.caption(row.reference)
 
 
-def show_row(grid: Grid, method: str, scaling: str, for_all: Scale | None, blend: float) -> None:
+def show_row(
+    grid: Grid, method: str, waiting: list[tuple[str, int]], scaling: str, for_all: Scale | None, blend: float
+) -> None:
     head = st.container(horizontal=True, vertical_alignment="center")
     head.subheader(views.METHOD_TITLES[method], anchor=False, width="content")
     with head:
         show_reading(method)
+    if any(cell in waiting for cell in grid.cells if cell[0] == method):
+        st.caption("Not computed yet: the button above starts it.")
+        return
     try:
-        heats = [grid.find(method, target) for target in grid.targets]
+        heats = [grid.compute(method, target) for target in grid.targets]
     except LensError as refusal:
         st.info(common.plain(str(refusal)), icon=":material/block:")
         return
-    known = [heat for heat in heats if heat is not None]
-    if len(known) < len(heats):
-        st.caption("Not computed yet: the button above starts it.")
-        return
-    for_row = Scale.of(*known)
-    for place, heat in zip(st.columns(max(2, len(known)), gap="small"), known, strict=False):
+    for_row = Scale.of(*heats)
+    for place, heat in zip(st.columns(max(2, len(heats)), gap="small"), heats, strict=False):
         scale = {"each": Scale.of(heat), "row": for_row}.get(scaling, for_all or for_row)
         with place:
             show_cell(grid, heat, scale, blend, with_scale=scaling == "each")
     if scaling == "row":
         with st.container(width=420):
-            views.show_scale(for_row, takeaway.unit_of(known[0]))
+            views.show_scale(for_row, takeaway.unit_of(heats[0]))
 
 
 def show_cell(grid: Grid, heat: Heatmap, scale: Scale, blend: float, *, with_scale: bool) -> None:
@@ -246,17 +257,14 @@ def show_cell(grid: Grid, heat: Heatmap, scale: Scale, blend: float, *, with_sca
     takeaway.offer_heatmap(here, heat, scale, blend)
 
 
-def scale_for_all(grid: Grid) -> Scale | None:
+def scale_for_all(grid: Grid, waiting: list[tuple[str, int]]) -> Scale | None:
     """One scale for every map that is known, or None where there is none."""
     heats = []
-    for method in grid.methods:
-        for target in grid.targets:
-            try:
-                heats.append(grid.find(method, target))
-            except LensError:
-                break  # its row says why
-    known = [heat for heat in heats if heat is not None]
-    return Scale.of(*known) if known else None
+    for cell in grid.cells:
+        if cell not in waiting:
+            with suppress(LensError):  # its row says why
+                heats.append(grid.compute(*cell))
+    return Scale.of(*heats) if heats else None
 
 
 st.title("Heatmaps", anchor=False)
@@ -295,13 +303,14 @@ grid = Grid(methods, targets, layer, choose_hiding("occlusion" in methods))
 if not methods:
     st.info("Choose a method above to see its map.")
 else:
-    costly = [(method, target) for method in methods if is_costly(method) for target in targets]
-    missing = [asked for asked in costly if grid.find(*asked) is None]
-    if missing:
-        compute_costly(grid, missing)
-    for_all = scale_for_all(grid) if scaling == "all" else None
+    quick, waiting = grid.missing()
+    compute_quick(grid, quick)
+    if waiting:
+        compute_costly(grid, waiting)
+        _, waiting = grid.missing()
+    for_all = scale_for_all(grid, waiting) if scaling == "all" else None
     if for_all:
         with st.container(width=420):
             views.show_scale(for_all, "all maps, raw")
     for method in methods:
-        show_row(grid, method, scaling, for_all, blend)
+        show_row(grid, method, waiting, scaling, for_all, blend)

@@ -6,6 +6,7 @@ import hashlib
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 import streamlit as st
@@ -16,11 +17,12 @@ from app_pages.sidebar import Picture
 from models.samples import digits, list_samples
 from vizcore.archives import PictureSet, read_zip
 from vizcore.augment import variants
-from vizcore.embedding import chance, extract_features, neighbour_accuracy, pixel_features, tsne
+from vizcore.embedding import NEIGHBOURS, chance, extract_features, neighbour_accuracy, pixel_features, tsne
 from vizcore.images import Photo, check_photo, thumbnail
-from vizcore.records import BadImage, Embedding
+from vizcore.records import BadImage, Embedding, Progress
 
 DIGITS, COPIES, ZIP = "MNIST digits", "Copies of the sample photos", "A zip of mine"
+MARKERS = "oD^svP"  # as many as the chart's shapes: with seven colours, 42 classes are told apart
 COPY_SIDE = 384  # pixels of the longer side of a photo that is copied: the net looks at 256 of the shorter
 PERPLEXITY, SEED = 30.0, 0
 
@@ -32,7 +34,7 @@ class PictureChoice:
     key: tuple[object, ...]
     labels: tuple[str, ...]
     names: tuple[str, ...]
-    load: Callable[[], Sequence[np.ndarray]]
+    load: Callable[[Progress], Sequence[np.ndarray]]
     one: Callable[[int], np.ndarray]
     origin: Callable[[int], str]
     imports: tuple[str, ...]
@@ -45,15 +47,23 @@ class PictureChoice:
         return Picture(Photo.of(self.one(row)), self.names[row], self.origin(row), self.imports)
 
 
+@dataclass(frozen=True)
+class Votes:
+    """How often the nearest pictures name the right class: shares from 0 to 1. ``chance``: always the largest."""
+
+    features: float
+    pixels: float
+    chance: float
+    neighbours: int
+
+
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Two maps of one set, and how well each knows the classes: shares from 0 to 1."""
+    """Two maps of one set, and how well each knows the classes (None where there is one class only)."""
 
     feature_map: Embedding
     pixel_map: Embedding
-    feature_accuracy: float
-    pixel_accuracy: float
-    chance: float
+    votes: Votes | None
     labels: tuple[str, ...]
     names: tuple[str, ...]
     thumbnails: tuple[str, ...]
@@ -96,7 +106,7 @@ def of_digits(count: int) -> PictureChoice:
         key=(DIGITS, count),
         labels=tuple(str(labels[row]) for row in rows),
         names=tuple(f"digit {labels[row]}, number {row}" for row in rows),
-        load=lambda: [check_photo(images[row]) for row in rows],
+        load=lambda progress: [check_photo(images[row]) for row in rows],
         one=lambda place: images[rows[place]],
         origin=lambda place: f"check_photo(digits()[0][{rows[place]}])",
         imports=("from models.samples import digits", "from vizcore.images import check_photo", "import numpy as np"),
@@ -112,11 +122,18 @@ def of_copies(count: int) -> PictureChoice:
         photo = common.photo_from(next(sample for sample in samples if sample.key == key).read()).pixels
         return variants(thumbnail(photo, COPY_SIDE), count, SEED)
 
+    def load(progress: Progress) -> list[np.ndarray]:
+        pictures = []
+        for done, sample in enumerate(samples, 1):
+            pictures += copies(sample.key)
+            progress(done, len(samples))
+        return pictures
+
     return PictureChoice(
         key=(COPIES, count),
         labels=tuple(sample.title for sample in samples for _ in range(count)),
         names=tuple(f"{sample.title}, copy {n + 1}" for sample in samples for n in range(count)),
-        load=lambda: [copy for sample in samples for copy in copies(sample.key)],
+        load=load,
         one=lambda place: copies(samples[place // count].key)[place % count],
         origin=lambda place: (
             f"variants(thumbnail(read_image(read_sample({samples[place // count].key!r})), {COPY_SIDE}), "
@@ -136,31 +153,43 @@ def of_zip() -> PictureChoice | None:
     file = st.file_uploader(
         "A zip of pictures", "zip", key="zip", max_upload_size=100, help="Its folders are taken as the classes."
     )
-    if file is None and "pictures of the zip" not in st.session_state:
+    if file is not None and st.session_state.get("file of the zip") != file.file_id:
+        take_zip(file.name, file)
+        st.session_state["file of the zip"] = file.file_id  # a refused one too: it is read once
+    if refusal := st.session_state.get("refusal of the zip"):
+        st.error(common.plain(refusal), icon=":material/block:")
+    if "pictures of the zip" not in st.session_state:
         st.caption("Up to 100 MB. Its folders are taken as the classes.")
         return None
-    if file is not None and st.session_state.get("file of the zip") != file.file_id:
-        try:
-            with common.running("Reading the zip") as progress:
-                st.session_state["pictures of the zip"] = (file.name, read_zip(file, progress=progress))
-            st.session_state["file of the zip"] = file.file_id
-        except BadImage as refusal:
-            st.error(common.plain(str(refusal)), icon=":material/block:")
-            if "pictures of the zip" not in st.session_state:
-                return None
-    name, found = st.session_state["pictures of the zip"]
+    name, found, digest = st.session_state["pictures of the zip"]
     show_zip(name, found)
-    digest = hashlib.sha256(b"".join(picture.tobytes() for picture in found.pictures)).hexdigest()
     return PictureChoice(
         key=(ZIP, digest),
         labels=found.labels,
         names=found.names,
-        load=lambda: found.pictures,
+        load=lambda progress: found.pictures,
         one=lambda place: found.pictures[place],
         origin=lambda place: f"read_zip({name!r}).pictures[{place}]",
         imports=("from vizcore.archives import read_zip",),
         script=f"pictures = read_zip({name!r}).pictures",
     )
+
+
+def take_zip(name: str, file: BinaryIO) -> None:
+    """Keep the pictures of a zip for the visit; a refusal is kept as well, and the last pictures stay."""
+    try:
+        with common.running("Reading the zip") as progress:
+            found = read_zip(file, progress=progress)
+    except BadImage as refusal:
+        st.session_state["refusal of the zip"] = str(refusal)
+        return
+    # Everything that a map of it shows: the same pictures in other folders are another set.
+    shapes = [picture.shape for picture in found.pictures]
+    digest = hashlib.sha256(repr((found.labels, found.names, shapes)).encode())
+    for picture in found.pictures:
+        digest.update(np.ascontiguousarray(picture).data)
+    st.session_state["refusal of the zip"] = None
+    st.session_state["pictures of the zip"] = (name, found, digest.hexdigest())
 
 
 def show_zip(name: str, found: PictureSet) -> None:
@@ -199,10 +228,12 @@ def draw(
     key = key_of(here, chosen, layer, perplexity, seed)
 
     def compute() -> Drawn:
+        with common.running("Gathering the pictures") as progress:
+            pictures = chosen.load(progress)
         with common.running("Showing the pictures to the network") as progress:
-            pictures = chosen.load()
             features = extract_features(here.model, pictures, layer, progress=progress)
-        pixels = pixel_features(here.model, pictures)
+        with common.running("Reading the pixels") as progress:
+            pixels = pixel_features(here.model, pictures, progress=progress)
         with common.running("Mapping the features") as progress:
             feature_map = tsne(features, perplexity=perplexity, seed=seed, progress=progress)
         with common.running("Mapping the pixels") as progress:
@@ -210,15 +241,20 @@ def draw(
         return Drawn(
             feature_map=feature_map,
             pixel_map=pixel_map,
-            feature_accuracy=neighbour_accuracy(features, chosen.labels),
-            pixel_accuracy=neighbour_accuracy(pixels, chosen.labels),
-            chance=chance(chosen.labels),
+            votes=take_votes(features, pixels, chosen.labels),
             labels=chosen.labels,
             names=chosen.names,
             thumbnails=tuple(data_uri(picture) for picture in pictures),
         )
 
     return common.known(key, compute)
+
+
+def take_votes(features: np.ndarray, pixels: np.ndarray, labels: Sequence[str]) -> Votes | None:
+    if len(set(labels)) == 1:
+        return None
+    k = min(NEIGHBOURS, len(labels) - 1)
+    return Votes(neighbour_accuracy(features, labels, k), neighbour_accuracy(pixels, labels, k), chance(labels), k)
 
 
 def call_of(name: str, pictures: PictureChoice, layer: str, drawn: Drawn) -> str:
@@ -237,17 +273,19 @@ def dots(embedding: Embedding, labels: Sequence[str], small: bool = False) -> by
 
     figure = Figure(figsize=(3, 3) if small else (7, 6), dpi=150, layout="constrained")
     axes = figure.subplots()
-    for number, label in enumerate(dict.fromkeys(labels)):
-        rows = [row for row, other in enumerate(labels) if other == label]
-        name = label.replace("$", r"\$")  # no formulas in a legend
-        x, y = embedding.points[rows].T
-        axes.scatter(x, y, s=9, color=COLOURS[number % len(COLOURS)], label=name)
+    classes = list(dict.fromkeys(labels))
+    drawn = []
+    for number, label in enumerate(classes):
+        x, y = embedding.points[[row for row, other in enumerate(labels) if other == label]].T
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+        drawn.append(axes.scatter(x, y, s=12, color=colour, marker=marker))
     axes.set(xticks=[], yticks=[])
     axes.set_aspect("equal", adjustable="datalim")
     if not small:
         axes.set_title(f"t-SNE, trustworthiness {embedding.trustworthiness:.2f}")
-    if not small and len(set(labels)) <= 20:
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    if not small and len(classes) <= 20:
+        names = [label.replace("$", r"\$") for label in classes]  # no formulas in a legend
+        axes.legend(drawn, names, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     file = io.BytesIO()
     figure.savefig(file, format="png")
     return file.getvalue()

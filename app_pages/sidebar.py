@@ -9,7 +9,7 @@ import streamlit as st
 
 from app_pages import common
 from models import Card, list_models
-from vizcore.images import Photo
+from vizcore.images import Photo, to_png
 
 UPLOAD_TYPES = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"]
 TOP = "the top prediction"
@@ -74,8 +74,12 @@ def _load(card: Card) -> object:
     """The net of the card; where its weights are nowhere to be had, the structure alone is offered."""
     from vizcore.records import BadWeights
 
+    refusal = ""
     if card.ready():
-        return common.model_named(card.name)
+        try:
+            return common.model_named(card.name)
+        except BadWeights as damaged:
+            refusal = str(damaged)
     if st.toggle(
         "Random weights (untrained)",
         key="untrained",
@@ -84,17 +88,20 @@ def _load(card: Card) -> object:
     ):
         return common.model_named(card.name, True)
     size = f"about {card.parameters * 4 / 1e6:,.0f} MB"
-    if st.button("Fetch the weights", icon=":material/download:", help=f"{size}, kept for next time."):
+    fetchable = card.origin == "loader"
+    if fetchable and st.button("Fetch the weights", icon=":material/download:", help=f"{size}, kept for next time."):
         from models.fetching import fetch
 
         with common.running(f"Fetching {card.title}") as progress:
             fetch(card, progress)
         return common.model_named(card.name)
-    raise BadWeights(
-        f"The weights of {card.title} are not on this machine. Fetch them ({size}) with the button on the left, or put "
-        f"the file {card.file} into the folder {card.folder}; or switch on “Random weights (untrained)” to look at the "
-        "structure."
-    )
+    if not refusal:
+        fetch_them = f"Fetch them ({size}) with the button on the left, or put" if fetchable else "Put"
+        refusal = (
+            f"The weights of {card.title} are not on this machine. {fetch_them} the file {card.file} into the folder "
+            f"{card.folder}."
+        )
+    raise BadWeights(f"{refusal} Or switch on “Random weights (untrained)” to look at the structure.")
 
 
 def _choose_picture(card: Card) -> Picture:
@@ -103,6 +110,8 @@ def _choose_picture(card: Card) -> Picture:
         st.session_state["source"] = "Picked"
     grey = len(card.mean) == 1
     sources = ["Samples", "Upload", "Camera"] + ["Draw"] * grey + ["Picked"] * ("picked" in st.session_state)
+    if st.session_state.get("source", "Samples") not in sources:
+        st.session_state["source"] = "Samples"  # no drawing for a net of photos
     source = st.segmented_control(
         "Picture", sources, default="Samples", required=True, key="source", persist_state="session", width="stretch"
     )
@@ -113,6 +122,8 @@ def _choose_picture(card: Card) -> Picture:
     elif source == "Camera":
         shot = st.camera_input("Photo", key="camera", label_visibility="collapsed")
         _take(source, shot.getvalue() if shot else None, "camera.jpg")
+        if shot:
+            st.download_button("Save the photo", shot.getvalue(), "camera.jpg", shot.type, on_click="ignore")
     elif source == "Draw":
         _draw()
     elif source == "Picked":
@@ -188,6 +199,7 @@ def _draw() -> None:
         st.session_state["own"].pop("Draw", None)
         return
     photo = Photo.of(drawing.image_data[..., :3].astype(np.uint8))
+    st.download_button("Save the drawing", to_png(photo.pixels), "drawing.png", "image/png", on_click="ignore")
     st.session_state["own"]["Draw"] = Picture(
         photo, "your drawing", "read_image('drawing.png')", ("from vizcore.images import read_image",)
     )

@@ -18,6 +18,7 @@ from vizcore.images import (
     frame,
     montage,
     overlay,
+    thumbnail,
     tiles,
     to_colours,
     to_jpeg,
@@ -26,7 +27,7 @@ from vizcore.images import (
 from vizcore.records import ActivationMaps, Filters, Heatmap, Layer, UnsupportedModel
 
 METHOD_TITLES = {**{name: row.title for name, row in cam.CAM_METHODS.items()}, "occlusion": "Occlusion"}
-PHOTO_LEAST = 336  # pixels of the longer side of a photo on the page
+PHOTO_LEAST, PHOTO_MOST = 336, 900  # pixels of the longer side of a photo on the page
 SHEET_WIDTH = 1120  # pixels of a montage: sharp on a projector, and light enough to send
 MAP_SIDE = 112  # larger maps are averaged down on a sheet; one alone is shown whole
 
@@ -77,25 +78,32 @@ def as_seen(view: View, least: int = 224) -> np.ndarray:
 
 
 def laid(here: common.Chosen, heat: Heatmap | np.ndarray, scale: Scale | None = None, blend: float = 0.6) -> bytes:
-    """A heatmap or one map laid over the uncropped photo, as a file; a tiny photo is enlarged first, to stay sharp."""
+    """A heatmap or one map laid over the uncropped photo, as PNG: JPEG would bend the colours, and so the numbers."""
     photo, box = shown(here)
-    picture = overlay(photo, heat, box, scale=scale, alpha=blend)
-    return to_jpeg(picture) if photo is here.photo else to_png(picture)
+    return to_png(overlay(photo, heat, box, scale=scale, alpha=blend))
 
 
 def framed(here: common.Chosen) -> bytes:
     """The photo with a frame around what the network saw."""
-    return to_png(frame(*shown(here)))
+    photo, box = shown(here)
+    picture = frame(photo, box)
+    return to_png(picture) if len(photo) > len(here.photo) else to_jpeg(picture)
 
 
 def shown(here: common.Chosen) -> tuple[np.ndarray, tuple[int, int, int, int]]:
-    """The photo and the box of what the network saw; each pixel of a tiny photo a square."""
-    factor = -(-PHOTO_LEAST // max(here.photo.shape[:2]))
-    if factor <= 1:
-        return here.photo, here.view.box
-    left, top, right, bottom = here.view.box
-    box = (left * factor, top * factor, right * factor, bottom * factor)
-    return here.photo.repeat(factor, 0).repeat(factor, 1), box
+    """The photo at the size of a page, and the box of what the network saw in it.
+
+    Each pixel of a tiny photo is made a square, so that it stays sharp; a large one is reduced.
+    """
+    longer = max(here.photo.shape[:2])
+    factor: float = -(-PHOTO_LEAST // longer)
+    if factor > 1:
+        photo = here.photo.repeat(int(factor), 0).repeat(int(factor), 1)
+    else:
+        photo = thumbnail(here.photo, PHOTO_MOST)
+        factor = max(photo.shape[:2]) / longer
+    left, top, right, bottom = (round(edge * factor) for edge in here.view.box)
+    return photo, (left, top, min(right, photo.shape[1]), min(bottom, photo.shape[0]))
 
 
 def summary_of(here: common.Chosen) -> Heatmap:

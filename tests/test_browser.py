@@ -515,6 +515,7 @@ def test_a_link_opens_the_same_view_for_somebody_else_and_back_goes_back(person:
     mine.go_back()
     expect(mine.get_by_role("heading", name="Heatmaps", exact=True)).to_be_visible()
     expect(mine.get_by_alt_text("Grad-CAM of espresso laid over Coffee").first).to_be_visible(timeout=WAIT)
+    wait_until_idle(mine)  # a picture that is gone before the browser has fetched it is a 404
     mine.go_forward()
     expect(mine.get_by_role("heading", name="Layers", exact=True)).to_be_visible()
     wait_until_idle(mine)

@@ -102,7 +102,7 @@ def trace(
 
         return hook
 
-    with model.lock, torch.no_grad():
+    with model.lock, torch.inference_mode(False), torch.no_grad():
         handles = [model.net.register_forward_pre_hook(start_pass)]
         try:
             handles += [module.register_forward_hook(watch(name)) for name, module in modules.items()]
