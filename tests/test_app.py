@@ -22,7 +22,7 @@ from app_pages import common, views
 from models import load_model
 from models.samples import read_sample
 from vizcore.images import prepare, read_image
-from vizcore.records import ActivationMaps, Model
+from vizcore.records import ActivationMaps, BadParameter, Model
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("overview", "layers", "heatmaps", "embedding")
@@ -361,6 +361,32 @@ def test_a_zip_of_two_folders_has_two_classes() -> None:
     assert "12 pictures in 2 classes" in saying(app, "mine").replace("\\", "")
 
 
+def embed_zip(members: dict[str, bytes]) -> AppTest:
+    app = visit("embedding", model="LeNet-5", perplexity="3")
+    app.button_group(key="set of digits").set_value("A zip of mine").run()
+    app.file_uploader(key="zip").set_value(("mine.zip", pictures.zip_of(members), "application/zip")).run()
+    for button in app.button:
+        if button.key == "draw_map":
+            button.click().run()
+    assert not app.exception
+    assert not app.error
+    return app
+
+
+def test_a_zip_without_classes_is_mapped_and_the_page_says_that_there_is_nothing_to_vote_for() -> None:
+    app = embed_zip({f"{k}.png": pictures.save(pictures.scene(seed=k), "PNG") for k in range(5)})
+    assert {metric.label for metric in app.metric} == {"Neighbours kept, features", "Neighbours kept, pixels"}
+    saying(app, "no class to vote for")
+
+
+def test_the_same_pictures_in_other_folders_are_another_set() -> None:
+    files = [pictures.save(pictures.scene(seed=k), "PNG") for k in range(8)]
+    halves = embed_zip({f"{k // 4}/{k}.png": file for k, file in enumerate(files)})
+    parity = embed_zip({f"{k % 2}/{k}.png": file for k, file in enumerate(files)})
+    keys = [app.session_state["pictures of the zip"][2] for app in (halves, parity)]
+    assert keys[0] != keys[1]
+
+
 @pytest.mark.parametrize("data", [b"", b"no zip", pictures.zip_of({}), pictures.zip_of({"a.txt": b"a"})])
 def test_a_bad_zip_is_refused_in_the_page(data: bytes) -> None:
     app = visit("embedding", model="LeNet-5")
@@ -601,6 +627,24 @@ def test_one_result_larger_than_the_store_is_kept_alone() -> None:
 def test_the_bytes_of_a_record_are_those_of_all_its_arrays() -> None:
     record = SimpleNamespace(a=np.zeros((3, 5), np.float32), b=(np.zeros(7, np.uint8), "four"), c=[b"12345"])
     assert common.weight_of(record) == 60 + 7 + 4 + 5
+
+
+def test_the_bytes_of_a_view_are_those_of_its_pixels(lite: Model) -> None:
+    view = prepare(read_image(read_sample("cat")), lite)
+    assert common.weight_of((view, np.zeros(10, np.float32))) >= view.pixels.nbytes + 40
+
+
+def test_a_refusal_is_an_answer_and_is_raised_each_time() -> None:
+    asked = []
+
+    def refuse() -> None:
+        asked.append(1)
+        raise BadParameter("no")
+
+    for _ in range(2):
+        with pytest.raises(BadParameter, match="no"):
+            common.known(("refused", id(asked)), refuse)
+    assert len(asked) == 1
 
 
 def test_eight_threads_at_one_store_lose_nothing_and_stay_within_its_bytes() -> None:

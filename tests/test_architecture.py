@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -222,3 +224,25 @@ def test_every_stated_fault_is_seen() -> None:
         "vizcore/wrong.py": {"vizcore.cam", "torchvision.models", "matplotlib.pyplot"}
     }
     assert wrong.attributes & HOOKS == {"register_forward_hook"}
+
+
+def test_what_the_app_needs_stands_in_requirements_txt() -> None:
+    """Imports, and packages whose data files are looked up by name: the tests' own requirements would hide a gap."""
+    names = set()
+    for source in read("app.py", "app_pages", "models", "vizcore"):
+        names |= {name.split(".")[0] for name in source.imports}
+        for call in source.calls:
+            function = getattr(call.func, "attr", getattr(call.func, "id", ""))
+            if function in ("find_spec", "guarded_import", "_carried_file"):
+                names |= {arg.value.split(".")[0] for arg in call.args[:1] if isinstance(arg, ast.Constant)}
+    distributions = packages_distributions()
+    own = {"app_pages", "models", "vizcore"}
+    needed = {
+        re.sub(r"[-_.]+", "-", distributions[name][0]).lower()
+        for name in names - own
+        if name not in sys.stdlib_module_names and not name.startswith("_")  # "_C": a file inside torchvision
+    }
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    listed = {re.sub(r"[-_.]+", "-", line.split("==")[0]).lower() for line in lines if "==" in line}
+    assert len(needed) > 10
+    assert needed <= listed

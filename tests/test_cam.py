@@ -461,3 +461,24 @@ def test_cam_inside_a_trace_of_the_caller_gives_the_same_map() -> None:
     expected = cam(model, pixels, 1).values
     with trace(model, ["relu1"]):
         assert np.array_equal(cam(model, pixels, 1).values, expected)
+
+
+def test_cam_never_calls_a_layer_that_somebody_else_watches() -> None:
+    """Its own look at the classifier happens after its pass, outside of the lock."""
+    model = nets.gap()
+    calls = []
+    handle = model.net.get_submodule(model.layers["classifier"]).register_forward_hook(lambda *_: calls.append(1))
+    try:
+        cam(model, nets.picture(), 1, "cam")
+    finally:
+        handle.remove()
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("method", ["grad_cam", "eigen_cam", "score_cam", "ablation_cam"])
+def test_inference_mode_around_a_method_changes_nothing(method: str) -> None:
+    model, pixels = nets.gap(), nets.picture()
+    plain = cam(model, pixels, 1, method)
+    with torch.inference_mode():
+        inside = cam(model, pixels.clone(), 1, method)
+    np.testing.assert_allclose(inside.values, plain.values, rtol=1e-5, atol=1e-7)
