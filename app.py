@@ -35,6 +35,10 @@ def main() -> None:
     if refusal:
         st.error(common.plain(refusal), icon=":material/block:")
         return
+    if notice := st.session_state["notice"]:
+        st.info(common.plain(notice), icon=":material/info:")
+    if stopped := st.session_state.pop("stopped", None):
+        st.toast(f"Stopped: {common.plain(stopped)}. What was finished before is kept.", icon=":material/stop_circle:")
     page.run()
 
 

@@ -246,7 +246,7 @@ def running(what: str) -> Iterator[Callable[[int, int], None]]:
     place = st.empty()
     row = place.container(horizontal=True, vertical_alignment="center")
     bar = row.progress(0.0, text=what)
-    row.button("Cancel", key=f"cancel {what}", icon=":material/close:")
+    row.button("Cancel", key=f"cancel {what}", icon=":material/close:", on_click=_say_stopped, args=(what,))
     start, shown = time.monotonic(), 0.0
 
     def progress(done: int, total: int) -> None:
@@ -262,6 +262,10 @@ def running(what: str) -> Iterator[Callable[[int, int], None]]:
         yield progress
     finally:
         place.empty()
+
+
+def _say_stopped(what: str) -> None:
+    st.session_state["stopped"] = what
 
 
 def warn_untrained(here: Chosen) -> None:

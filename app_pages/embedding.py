@@ -153,15 +153,19 @@ def list_selected(selections: list[Selection], drawn: Drawn) -> None:
     shown = rows[:MOST_LISTED]
     st.image(
         [drawn.thumbnails[row] for row in shown],
-        caption=[common.plain(drawn.labels[row]) for row in shown],
-        alt=[drawn.labels[row] for row in shown],
-        width=56,
+        caption=[common.plain(drawn.names[row]) for row in shown],
+        alt=[drawn.names[row] for row in shown],
+        width=96,
     )
     if len(rows) > MOST_LISTED:
         st.caption(f"The first {MOST_LISTED} are shown.")
 
 
 st.title("Embedding", anchor=False)
+st.caption(
+    "t-SNE puts pictures close together that a layer of the network finds alike. Dots of one class in one heap: "
+    "the layer tells the class from the others. Distances between heaps, and their sizes, mean little."
+)
 common.warn_untrained(here)
 left, right = st.columns(2, gap="medium")
 try:

@@ -1,5 +1,6 @@
 """Heatmaps: which regions speak for a class, by several methods, for several classes, on one scale."""
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
@@ -13,6 +14,7 @@ from vizcore.records import Heatmap, LensError, Progress
 
 here = common.chosen()
 model = here.model
+FAINT = 0.05  # of a scale: hardly to be seen
 AT_ONCE = 3.0  # seconds of computing that need no button
 
 
@@ -94,7 +96,7 @@ def choose_methods() -> list[str]:
         format_func=views.METHOD_TITLES.__getitem__,
         key="methods",
         bind="query-params",
-        help="Several may be chosen. Score-CAM, Ablation-CAM and occlusion take many passes, and start from a button.",
+        help="Several may be chosen. Score-CAM, Ablation-CAM and occlusion take many passes, and wait for a button.",
     )
 
 
@@ -177,21 +179,22 @@ def compute_quick(grid: Grid, cells: list[tuple[str, int]]) -> None:
             progress(done, len(cells))
 
 
-def compute_costly(grid: Grid, missing: list[tuple[str, int]]) -> None:
-    """Show the price of what takes over a second, and compute it when asked."""
-    passes = sum(grid.passes(method) for method, _ in missing)
-    names = ", ".join(dict.fromkeys(views.METHOD_TITLES[method] for method, _ in missing))
+def compute_row(grid: Grid, cells: list[tuple[str, int]]) -> None:
+    """The price of a row that takes its time, and its computing when asked; then the page is drawn anew."""
+    (method, _), passes = cells[0], sum(grid.passes(method) for method, _ in cells)
+    title = views.METHOD_TITLES[method]
     place = st.empty()
-    row = place.container(horizontal=True, vertical_alignment="center")
-    asked = row.button(f"Compute {names}", type="primary", icon=":material/play_arrow:", key="compute")
-    row.caption(f"{common.price(passes, passes * views.seconds_a_pass(here))}.")
+    line = place.container(horizontal=True, vertical_alignment="center")
+    asked = line.button(f"Compute {title}", type="primary", icon=":material/play_arrow:", key=f"compute {method}")
+    line.caption(f"{common.price(passes, passes * views.seconds_a_pass(here))}.")
     if not asked:
         return
     place.empty()
-    for number, (method, target) in enumerate(missing, 1):
-        what = f"{views.METHOD_TITLES[method]} of {common.plain(here.label(target))} ({number} of {len(missing)})"
-        with suppress(LensError), common.running(what) as progress:  # its row says why
+    for number, (_, target) in enumerate(cells, 1):
+        what = f"{title} of {common.plain(here.label(target))} ({number} of {len(cells)})"
+        with suppress(LensError), common.running(what) as progress:  # the row says why
             grid.compute(method, target, progress)
+    st.rerun()
 
 
 def show_reading(method: str) -> None:
@@ -219,8 +222,8 @@ def show_row(
     head.subheader(views.METHOD_TITLES[method], anchor=False, width="content")
     with head:
         show_reading(method)
-    if any(cell in waiting for cell in grid.cells if cell[0] == method):
-        st.caption("Not computed yet: the button above starts it.")
+    if cells := [cell for cell in waiting if cell[0] == method]:
+        compute_row(grid, cells)
         return
     try:
         heats = [grid.compute(method, target) for target in grid.targets]
@@ -252,9 +255,16 @@ def show_cell(grid: Grid, heat: Heatmap, scale: Scale, blend: float, *, with_sca
         f"score {views.number(heat.score)}",
     )
     st.caption(common.plain(" · ".join(facts)))
-    for note in heat.notes:
+    for note in (*heat.notes, *remarks(heat, scale)):
         st.caption(common.plain(note))
     takeaway.offer_heatmap(here, heat, scale, blend)
+
+
+def remarks(heat: Heatmap, scale: Scale) -> Iterator[str]:
+    if heat.method == "eigen_cam":
+        yield "Eigen-CAM does not know the class: this map is the same for each."
+    if 0 < float(abs(heat.values).max()) < FAINT * scale.high:
+        yield f"Faint: less than {FAINT:.0%} of this scale. Choose “one for each method” to see it."
 
 
 def scale_for_all(grid: Grid, waiting: list[tuple[str, int]]) -> Scale | None:
@@ -305,9 +315,6 @@ if not methods:
 else:
     quick, waiting = grid.missing()
     compute_quick(grid, quick)
-    if waiting:
-        compute_costly(grid, waiting)
-        _, waiting = grid.missing()
     for_all = scale_for_all(grid, waiting) if scaling == "all" else None
     if for_all:
         with st.container(width=420):

@@ -23,13 +23,13 @@ def clicked_tile(sheet: Montage, key: str) -> int | None:
     return sheet.index_at(click["x"] * width / click["width"], click["y"] * height / click["height"])
 
 
-def show_sheet(sheet: Montage, numbers: np.ndarray, key: str, channel_key: str) -> None:
+def show_sheet(sheet: Montage, numbers: np.ndarray, key: str) -> None:
     """A montage whose tiles can be clicked: the channel under the click becomes the chosen one."""
 
     def choose() -> None:
         tile = clicked_tile(sheet, key)
         if tile is not None:
-            st.session_state[channel_key] = int(numbers[tile])
+            st.session_state["channel"] = int(numbers[tile])
 
     streamlit_image_coordinates(
         sheet.picture, width="stretch", key=key, on_click=choose, cursor="pointer", png_compression_level=1
@@ -75,13 +75,16 @@ def show_filters() -> None:
         st.image(to_png(sheet.picture), width="stretch", alt=f"The maps of {first}, in the same order")
         views.show_scale(scale, "one scale for all maps")
         st.caption("Where each filter found its pattern in this picture, in the same places of the grid.")
-    takeaway.offer(
+    takeaway.offer_sheet(
         here,
         "filters",
         bank,
-        to_png(views.filter_sheet(bank, numbers).picture),
+        lambda: views.filter_sheet(bank, numbers),
+        None if bank.channel_names else Scale.of(bank.values, signed=True),
+        f"First-layer filters, {first}",
         ("from vizcore.filters import filters",),
         "bank = filters(model)  # .values (N, C, kh, kw)",
+        colormap="gray",
     )
 
 
@@ -151,8 +154,6 @@ def show_maps(layer: str) -> None:
     scale = scales_of(maps, kind)
     count = len(maps.values)
     numbers = np.argsort(-maps.strengths, kind="stable") if sort == "strength" else np.arange(count)
-    channel_key = f"channel of {model.name} {layer}"
-    channel = min(st.session_state.get(channel_key, int(numbers[0])), count - 1)
     dead = maps.dead
     if len(dead):
         listed = ", ".join(map(str, dead[:20])) + (" …" if len(dead) > 20 else "")
@@ -160,30 +161,39 @@ def show_maps(layer: str) -> None:
     else:
         st.markdown(f"None of the {count} channels is dead (zero everywhere) for this picture.")
 
+    channel = show_channel(maps, scale)
+    st.divider()
     ordered = [scale[n] for n in numbers] if isinstance(scale, list) else scale
     place = int(np.flatnonzero(numbers == channel)[0])
+    size = f"{maps.values.shape[2]} × {maps.values.shape[1]}"
+    st.markdown(f"**All {count} maps** of {common.plain(layer)}, {size} each. Click one to enlarge it above.")
     sheet = views.map_sheet(maps.values[numbers], ordered, highlight=(place,))
-    show_sheet(sheet, numbers, f"sheet {model.name} {layer} {sort}", channel_key)
+    show_sheet(sheet, numbers, f"sheet {model.name} {layer} {sort}")
     if not isinstance(scale, list):
         views.show_scale(scale, "activation")
-    size = f"{maps.values.shape[2]} × {maps.values.shape[1]}"
-    st.caption(f"{count} maps of {common.plain(layer)}, {size} each. Click one to enlarge it.")
-    takeaway.offer(
+    one_scale = None if isinstance(scale, list) else scale
+    takeaway.offer_sheet(
         here,
         f"maps {layer}",
         maps,
-        to_png(sheet.picture),
+        lambda: views.map_sheet(maps.values[numbers], ordered),
+        one_scale,
+        f"Activation maps of {layer}, " + ("strongest first" if sort == "strength" else "by number"),
         ("from vizcore.activations import activation_maps",),
         f"maps = activation_maps(model, view.pixels, {layer!r})  # .values (C, h, w)",
     )
-    st.divider()
-    show_channel(maps, channel_key, channel, scale)
 
 
-def show_channel(maps: ActivationMaps, channel_key: str, default: int, scale: Scale | list[Scale]) -> None:
+def show_channel(maps: ActivationMaps, scale: Scale | list[Scale]) -> int:
+    """One channel enlarged, with its numbers; at first the strongest of the layer."""
+    strongest = int(np.argmax(maps.strengths))
+    here_now = (model.name, maps.layer)
+    if st.session_state.setdefault("layer of the channel", here_now) != here_now:
+        st.session_state["layer of the channel"], st.session_state["channel"] = here_now, strongest
     title, choice = st.columns([3, 1], vertical_alignment="bottom")
-    st.session_state.setdefault(channel_key, default)
-    channel = choice.number_input("Channel", 0, len(maps.values) - 1, step=1, key=channel_key, persist_state="session")
+    channel = choice.number_input(
+        "Channel", 0, len(maps.values) - 1, strongest, step=1, key="channel", bind="query-params"
+    )
     title.subheader(f"Channel {channel} of {common.plain(maps.layer)}", anchor=False)
     values = maps.values[channel]
     own = scale[channel] if isinstance(scale, list) else scale
@@ -196,6 +206,7 @@ def show_channel(maps: ActivationMaps, channel_key: str, default: int, scale: Sc
         st.caption("Laid over the picture: where the channel responds.")
     with facts:
         numbers = st.container(horizontal=True)
+        numbers.metric("Minimum", views.number(float(values.min())))
         numbers.metric("Mean", views.number(float(maps.means[channel])))
         numbers.metric("Maximum", views.number(float(maps.maxima[channel])))
         numbers.metric(
@@ -218,6 +229,7 @@ def show_channel(maps: ActivationMaps, channel_key: str, default: int, scale: Sc
         if channel in maps.dead:
             st.caption("This channel is dead for this picture: zero everywhere.")
     show_kernel(maps.layer, channel)
+    return channel
 
 
 def show_kernel(layer: str, channel: int) -> None:
@@ -239,6 +251,8 @@ def show_kernel(layer: str, channel: int) -> None:
     st.markdown(
         f"**Its kernel**, {kernel.shape[2]} × {kernel.shape[1]}, one slice for each of {len(kernel)} input channels."
     )
+    if bank.channel_names:
+        st.caption(f"From the left: {', '.join(bank.channel_names)}.")
     sheet = views.montage(kernel, scale, columns=min(len(kernel), 24), gap=2, tile=40)
     st.image(to_png(sheet.picture), alt=f"The slices of kernel {channel} of {layer}")
     with st.container(width=320):

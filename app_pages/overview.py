@@ -26,18 +26,19 @@ with photo:
     st.caption(common.plain(f"{here.title}, {width} × {height} pixels. The frame holds what the network saw."))
 with seen:
     st.subheader("What it saw", anchor=False)
-    st.image(to_png(views.as_seen(view)), width="stretch", alt="The pixels that the network received")
+    st.image(to_png(views.as_seen(here)), width="stretch", alt="The pixels that the network received")
     colour = "in grey" if len(model.mean) == 1 else "in colour"
     st.caption(f"{model.input_size[1]} × {model.input_size[0]} pixels, {colour}.")
 with classes:
     st.subheader("What it answers", anchor=False)
-    for place, k in enumerate(here.ranking[:5], 1):
+    ranks = {int(k): rank for rank, k in enumerate(here.ranking, 1)}
+    for k in dict.fromkeys((*map(int, here.ranking[:5]), here.target)):
         chance = float(here.chances[k])
         facts = f"{100 * chance:.1f} % · logit {views.number(float(here.scores[k]))}"
-        st.progress(chance, text=f"{place}\u2002**{common.plain(here.label(k))}** · {common.plain(facts)}")
+        st.progress(chance, text=f"{ranks[k]}\u2002**{common.plain(here.label(k))}** · {common.plain(facts)}")
     st.caption(
-        f"The bars are probabilities: the softmax of the scores (logits) that {common.plain(model.title)} gives to "
-        f"{len(model.labels):,} classes."
+        f"{common.plain(model.title)} knows {len(model.labels):,} classes and names one of them whatever it is shown. "
+        "The bars are probabilities: the softmax of its scores, the logits."
     )
     takeaway.offer(
         here,
@@ -64,7 +65,9 @@ def show_maps() -> None:
     values = views.shrink(maps.values[strongest])
     sheet = views.montage(values, Scale.of(values), columns=3, gap=2, tile=56)
     st.image(to_png(sheet.picture), width="stretch", alt=f"The nine strongest activation maps of {layer.name}")
-    st.caption("**Activation maps.** Where the first layer found its patterns: the nine strongest channels.")
+    shown = f"the {len(strongest)} strongest channels" if len(strongest) < len(maps.values) else "all its channels"
+    colours = "red positive, blue negative" if (values < 0).any() else "bright is strong"
+    st.caption(f"**Activation maps.** Where the first layer found its patterns: {shown}, {colours}.")
     st.page_link("app_pages/layers.py", label="Layers", icon=":material/layers:")
 
 
@@ -88,6 +91,7 @@ def show_occlusion() -> None:
         place = st.empty()
         if not place.button("Hide parts of it", icon=":material/play_arrow:"):
             st.caption(f"**Occlusion.** How far the score falls when a part is hidden: {cost}.")
+            st.page_link("app_pages/heatmaps.py", label="Heatmaps", icon=":material/local_fire_department:")
             return
         with place.container(), common.running("Hiding parts") as progress:
             heat = common.known(

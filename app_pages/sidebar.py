@@ -12,7 +12,7 @@ from models import Card, list_models
 from vizcore.images import Photo, to_png
 
 UPLOAD_TYPES = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"]
-TOP = "the top prediction"
+TOP = "the top class"
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +30,7 @@ def choose() -> str | None:
     from vizcore.records import LensError
 
     st.title("CNN Lens", anchor=False)
+    st.session_state["notice"] = None
     card = _choose_card()
     try:
         model = _load(card)
@@ -106,14 +107,15 @@ def _load(card: Card) -> object:
 
 def _choose_picture(card: Card) -> Picture:
     if "pending" in st.session_state:  # a page made a picture the current one
-        st.session_state["picked"] = st.session_state.pop("pending")
+        picked = st.session_state["picked"] = st.session_state.pop("pending")
         st.session_state["source"] = "Picked"
+        st.toast(f"{common.plain(picked.title)} is now the current picture.", icon=":material/check:")
     grey = len(card.mean) == 1
     sources = ["Samples", "Upload", "Camera"] + ["Draw"] * grey + ["Picked"] * ("picked" in st.session_state)
     if st.session_state.get("source", "Samples") not in sources:
         st.session_state["source"] = "Samples"  # no drawing for a net of photos
     source = st.segmented_control(
-        "Picture", sources, default="Samples", required=True, key="source", persist_state="session", width="stretch"
+        "Picture", sources, default="Samples", required=True, key="source", bind="query-params", width="stretch"
     )
     st.session_state.setdefault("own", {})
     if source == "Upload":
@@ -132,6 +134,10 @@ def _choose_picture(card: Card) -> Picture:
     own = st.session_state["own"].get(source)
     if own:
         return own
+    if source != "Samples":
+        st.session_state["notice"] = (
+            "No picture of your own yet, and a link or a reload does not carry one: a sample is shown."
+        )
     return _choose_sample(grey, others=source != "Samples")
 
 
@@ -166,6 +172,7 @@ def _take(source: str, data: bytes | None, name: str) -> None:
         photo = common.photo_from(data)
     except BadImage as refusal:
         st.error(common.plain(str(refusal)), icon=":material/block:")
+        st.session_state["notice"] = f"{name} could not be read; the picture before it is still shown."
         return
     for note in photo.notes:
         st.caption(common.plain(note))
@@ -224,12 +231,14 @@ def _choose_class(model: object, scores: np.ndarray) -> int:
     chosen = st.selectbox(
         "Class",
         [TOP, *labels],
-        format_func=lambda label: f"{labels[top]}  (top)" if label == TOP else label,
         key="class",
         bind="query-params",
         help="The class that the heatmaps explain. Type to search.",
     )
-    return top if chosen in (TOP, None) else labels.index(chosen)
+    if chosen not in (TOP, None):
+        return labels.index(chosen)
+    st.caption(common.plain(f"It is {labels[top]}."))
+    return top
 
 
 def _probabilities(scores: np.ndarray) -> np.ndarray:

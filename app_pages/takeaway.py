@@ -12,8 +12,10 @@ from app_pages.common import Chosen
 from app_pages.views import METHOD_TITLES, shown
 from vizcore.colour import Scale
 from vizcore.export import to_figure, to_npz
-from vizcore.images import overlay
-from vizcore.records import Heatmap
+from vizcore.images import Montage, overlay
+from vizcore.records import ActivationMaps, Heatmap
+
+COLOURS_OF_FILTERS = "Weights as colours: mid-grey is 0, one scale for all."
 
 
 def offer(
@@ -32,7 +34,7 @@ def offer(
         row.download_button("PNG", picture, f"{stem}.png", "image/png", key=f"png {stem}", on_click="ignore")
         row.download_button(
             "Numbers (.npz)",
-            lambda: to_npz(record, picture=here.digest),
+            lambda: to_npz(record, picture=here.title, digest=here.digest),
             f"{stem}.npz",
             "application/octet-stream",
             key=f"npz {stem}",
@@ -41,6 +43,28 @@ def offer(
         )
         row.download_button("Python", lines, f"{stem}.py", "text/x-python", key=f"py {stem}", on_click="ignore")
         st.code(lines, language="python", wrap_lines=True)
+
+
+def offer_sheet(
+    here: Chosen,
+    name: str,
+    record: Any,
+    sheet: Callable[[], Montage],
+    scale: Scale | None,
+    title: str,
+    imports: tuple[str, ...],
+    call: str,
+    colormap: str | None = None,
+) -> None:
+    """`offer` for a montage, with its title and its scale; drawn when somebody asks for it."""
+
+    def figure() -> bytes:
+        lines = [f"{here.model.title}; {here.title}"]
+        if scale is None:
+            lines.append("Each tile on its own scale." if isinstance(record, ActivationMaps) else COLOURS_OF_FILTERS)
+        return to_figure(sheet().picture, scale, title=title, lines=tuple(lines), unit="raw values", colormap=colormap)
+
+    offer(here, name, record, figure, imports, call)
 
 
 def offer_heatmap(here: Chosen, heat: Heatmap, scale: Scale, blend: float) -> None:
@@ -68,12 +92,14 @@ def offer_heatmap(here: Chosen, heat: Heatmap, scale: Scale, blend: float) -> No
     else:
         function = "from vizcore.cam import cam"
         call = f"heat = cam(model, view.pixels, {heat.target}, {heat.method!r}, {heat.layer!r})"
+    limits = f"Scale({scale.low:.6g}, {scale.high:.6g})"
     lines = (
         f"# class {heat.target} is {here.label(heat.target)!r}",
         call,
-        "picture = overlay(photo, heat, view.box)  # to_png(picture): the bytes of a file",
+        f"picture = overlay(photo, heat, view.box, scale={limits}, alpha={blend:g})",
+        'open("heatmap.png", "wb").write(to_png(picture))',
     )
-    imports = (function, "from vizcore.images import overlay, to_png")
+    imports = (function, "from vizcore.images import Scale, overlay, to_png")
     offer(here, f"{heat.method} {heat.target} {heat.layer or ''}", heat, figure, imports, "\n".join(lines))
 
 

@@ -13,7 +13,6 @@ from vizcore.hooks import stages
 from vizcore.images import (
     Montage,
     Scale,
-    View,
     colour_bar,
     frame,
     montage,
@@ -24,7 +23,7 @@ from vizcore.images import (
     to_jpeg,
     to_png,
 )
-from vizcore.records import ActivationMaps, Filters, Heatmap, Layer, UnsupportedModel
+from vizcore.records import GREY_FROM_RGB, ActivationMaps, Filters, Heatmap, Layer, UnsupportedModel
 
 METHOD_TITLES = {**{name: row.title for name, row in cam.CAM_METHODS.items()}, "occlusion": "Occlusion"}
 PHOTO_LEAST, PHOTO_MOST = 336, 900  # pixels of the longer side of a photo on the page
@@ -70,9 +69,12 @@ def heat_key(here: common.Chosen, method: str, target: int, layer: str | None, *
     return ("heat", here.model.title, here.digest, method, target, layer, *options)
 
 
-def as_seen(view: View, least: int = 224) -> np.ndarray:
-    """The pixels that the net received, uint8; small ones enlarged, each pixel a square."""
-    seen = np.rint(view.pixels[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)  # (h, w, 3)
+def as_seen(here: common.Chosen, least: int = 224) -> np.ndarray:
+    """The pixels that the net received, uint8, grey for a grey net; small ones enlarged, each pixel a square."""
+    pixels = here.view.pixels[0].permute(1, 2, 0).numpy()  # (h, w, 3)
+    if len(here.model.mean) == 1:
+        pixels = np.repeat(pixels @ np.array(GREY_FROM_RGB, np.float32)[:, None], 3, axis=2)
+    seen = np.rint(pixels * 255).astype(np.uint8)
     factor = -(-least // min(seen.shape[:2]))
     return seen.repeat(factor, 0).repeat(factor, 1)
 

@@ -65,7 +65,7 @@ def loader_cache() -> Path:
     return Path(os.getenv("TORCH_HOME", os.path.join(caches, "torch"))).expanduser() / "hub" / "checkpoints"
 
 
-IMAGENET = "ImageNet, 1 000 classes"
+IMAGENET = "ImageNet, 1,000 classes"
 TORCHVISION_LICENCE = "code BSD-3-Clause (torchvision); weights trained on ImageNet, whose terms are non-commercial"
 
 CARDS = (

@@ -74,7 +74,7 @@ def test_the_python_of_occlusion_gives_the_heatmap_on_the_page() -> None:
     app.number_input(key="stride of lenet5").set_value(5).run()
     app.button_group(key="baseline").set_value("black").run()
     app.button_group(key="score").set_value("probability").run()
-    app.button(key="compute").click().run()
+    app.button(key="compute occlusion").click().run()
     assert not app.exception
     for script in scripts(app, "occlusion(model, view.pixels"):
         heat = results_of(script)["heat"]

@@ -16,6 +16,8 @@ import numpy as np
 from vizcore.colour import Scale, colour_table
 from vizcore.records import ActivationMaps, Embedding, Filters, Heatmap, Scores
 
+DPI = 150
+
 
 def to_npz(record: Scores | Heatmap | ActivationMaps | Filters | Embedding, **facts: Any) -> bytes:
     """The record as a compressed ``.npz`` file; ``facts`` (such as the picture's digest) are added to its own.
@@ -34,25 +36,36 @@ def to_npz(record: Scores | Heatmap | ActivationMaps | Filters | Embedding, **fa
     return file.getvalue()
 
 
-def to_figure(picture: np.ndarray, scale: Scale, *, title: str, lines: tuple[str, ...], unit: str) -> bytes:
-    """A picture, uint8 (H, W, 3), as a PNG that explains itself: title, scale bar with numbers, and lines of facts."""
+def to_figure(
+    picture: np.ndarray,
+    scale: Scale | None,
+    *,
+    title: str,
+    lines: tuple[str, ...],
+    unit: str = "",
+    colormap: str | None = None,
+) -> bytes:
+    """A picture, uint8 (H, W, 3), as a PNG that explains itself: title, scale bar with numbers, and lines of facts.
+
+    Without ``scale`` there is no bar: the lines then say what the colours mean.
+    """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
     from matplotlib.figure import Figure
 
     height, width = picture.shape[:2]
-    figure = Figure(figsize=(6.4, 6.4 * height / width + 1.6), dpi=150, layout="constrained")
+    inches = max(6.4, width / DPI)
+    figure = Figure(figsize=(inches, inches * height / width + 1.6), dpi=DPI, layout="constrained")
     axes = figure.subplots()
-    axes.imshow(picture)
+    axes.imshow(picture, interpolation="nearest")
     axes.set_axis_off()
     # The title and the facts are plain text: a class may be called "$x$".
     axes.set_title(title, parse_math=False)
     figure.supxlabel("\n".join(lines), fontsize=8, parse_math=False)
-    high = scale.high or 1.0
-    colours = ScalarMappable(
-        Normalize(-high if scale.signed else 0.0, high), ListedColormap(colour_table(scale.signed) / 255)
-    )
-    figure.colorbar(colours, ax=axes, orientation="horizontal", shrink=0.7, label=unit, pad=0.02)
+    if scale:
+        limits = Normalize(-(scale.high or 1.0) if scale.signed else 0.0, scale.high or 1.0)
+        colours = ScalarMappable(limits, ListedColormap(colour_table(scale.signed, colormap) / 255))
+        figure.colorbar(colours, ax=axes, orientation="horizontal", shrink=0.7, label=unit, pad=0.02)
     file = io.BytesIO()
     figure.savefig(file, format="png")
     return file.getvalue()
