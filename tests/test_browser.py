@@ -502,6 +502,7 @@ def test_a_link_opens_the_same_view_for_somebody_else_and_back_goes_back(person:
     pill(mine, "XGrad-CAM").click()
     wait_until_idle(mine)
     segment(mine, "each its own")
+    expect(images(mine)).to_have_count(8, timeout=WAIT)  # two methods, two classes, a map and its scale each
     seen = [image.get_attribute("alt") for image in images(mine).all()]
     assert any("Grad-CAM of espresso laid over Coffee" in (alt or "") for alt in seen)
     yours = person(path=mine.url.split("/", 3)[3])
