@@ -62,7 +62,7 @@ def scatter(
     ``thumbnails`` are those of `data_uri`. ``title`` is the alternative text. Class names and ``names`` are shown as
     text. The legend switches classes, a double click clears the selection.
     """
-    classes = list(dict.fromkeys(labels))
+    classes = sorted(set(labels))
     members = [np.flatnonzero([label == name for label in labels]) for name in classes]
     columns = {"x": points[:, 0], "y": points[:, 1], "thumb": thumbnails, "label": labels, "name": names or labels}
     table = pd.DataFrame(columns).round({"x": 3, "y": 3})

@@ -64,7 +64,9 @@ def show_maps() -> None:
     strongest = maps.strengths.argsort()[::-1][:9]
     values = views.shrink(maps.values[strongest])
     sheet = views.montage(values, Scale.of(values), columns=3, gap=2, tile=56)
-    st.image(to_png(sheet.picture), width="stretch", alt=f"The nine strongest activation maps of {layer.name}")
+    st.image(
+        to_png(sheet.picture), width="stretch", alt=f"The {len(strongest)} strongest activation maps of {layer.name}"
+    )
     shown = f"the {len(strongest)} strongest channels" if len(strongest) < len(maps.values) else "all its channels"
     colours = "red positive, blue negative" if (values < 0).any() else "bright is strong"
     st.caption(f"**Activation maps.** Where the first layer found its patterns: {shown}, {colours}.")

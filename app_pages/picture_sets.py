@@ -273,7 +273,7 @@ def dots(embedding: Embedding, labels: Sequence[str], small: bool = False) -> by
 
     figure = Figure(figsize=(3, 3) if small else (7, 6), dpi=150, layout="constrained")
     axes = figure.subplots()
-    classes = list(dict.fromkeys(labels))
+    classes = sorted(set(labels))  # as in the chart: a class has one colour
     drawn = []
     for number, label in enumerate(classes):
         x, y = embedding.points[[row for row, other in enumerate(labels) if other == label]].T

@@ -31,6 +31,7 @@ def main(address: str) -> None:
             page.goto(f"{address}/{place}")
             wait_until_idle(page)
             press_all(page)
+            page.wait_for_timeout(2000)
             main_part = page.get_by_test_id("stMain")
             height = main_part.evaluate("part => part.scrollHeight")
             page.set_viewport_size({"width": SIZE["width"], "height": min(height, 1800)})
@@ -47,6 +48,7 @@ def press_all(page: Page) -> None:
         if button.count():
             button.first.click()
             page.wait_for_timeout(1000)
+            page.get_by_role("button", name="Cancel").wait_for(state="hidden", timeout=300_000)
             wait_until_idle(page, 300_000)
 
 
