@@ -34,7 +34,7 @@ def main(address: str) -> None:
             page.wait_for_timeout(2000)
             main_part = page.get_by_test_id("stMain")
             height = main_part.evaluate("part => part.scrollHeight")
-            page.set_viewport_size({"width": SIZE["width"], "height": min(height, 1800)})
+            page.set_viewport_size({"width": SIZE["width"], "height": min(height, 2700)})
             page.wait_for_timeout(2000)
             page.screenshot(path=FOLDER / f"{name}.png")
             page.close()
