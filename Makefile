@@ -25,7 +25,7 @@ run: $(RUN) ## Start the app and print its address; PORT=8502 moves it, HOST=0.0
 test: check $(DEV) chromium ## Everything: style, types, unit and contract tests, the app in a real browser
 	$(PY) -m pytest -n $(JOBS) --dist loadgroup
 
-test-fast: $(DEV) ## What takes under a minute: no browser, nothing marked slow
+test-fast: $(DEV) ## What takes a minute or two: no browser, nothing marked slow
 	$(PY) -m pytest -n $(JOBS) --dist loadgroup -m "not slow and not browser"
 
 check: $(DEV) ## Style, format and types; edits nothing
