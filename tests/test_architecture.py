@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-BASE_OF_THE_CORE = {"records", "hooks", "photos", "images", "colour"}
+BASE_OF_THE_CORE = {"records", "hooks", "photos", "images", "colour", "baselines", "graph", "regions", "incremental"}
 MAY_IMPORT_A_METHOD: set[tuple[str, str]] = set()  # (file, method) pairs of vizcore; each needs a reason beside it
 
 HOOKS = {

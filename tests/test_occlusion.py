@@ -11,7 +11,7 @@ import reference
 import torch
 from torch import nn
 
-from vizcore.occlusion import BASELINES, MAX_WINDOWS, count_windows, mean_drops, occlusion, starts
+from vizcore.occlusion import BASELINES, MAX_WINDOWS, Grid, count_windows, mean_drops, occlusion, starts
 from vizcore.records import BadParameter, Heatmap, LensError, Model
 
 SMALL = (13, 9)
@@ -251,7 +251,7 @@ def test_the_last_partial_map_is_the_map_and_earlier_ones_hold_what_is_known() -
 
 def test_windows_that_are_not_known_yet_do_not_count_in_the_mean() -> None:
     drops = np.array([[4.0, np.nan, 2.0]])
-    values = mean_drops(drops, ([0], [0, 1, 2]), (1, 2), (1, 4))
+    values = mean_drops(drops, Grid((1, 4), (1, 2), (1, 1)))
     assert values.tolist() == [[4.0, 4.0, 2.0, 2.0]]
 
 

@@ -13,7 +13,8 @@ Two arguments mean the same everywhere and are documented once, here:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -101,21 +102,17 @@ class Model:
         weight = next(self.net.parameters(), None)
         if weight is not None and weight.is_meta:
             raise UnsupportedModel(f"{self.title} has no weights in memory (device “meta”): load them first.")
-        with self.lock:
-            training = [module for module in self.net.modules() if module.training]
-            for module in training:
-                module.training = False
-            try:
-                output = self.net(self.normalise(pixels))
-            finally:
-                for module in training:
-                    module.training = True
+        with self.evaluating():
+            output = self.net(self.normalise(pixels))
+        return self.checked(output, len(pixels) if rows is None else rows)
+
+    def checked(self, output: object, rows: int) -> Tensor:
+        """``output`` if it is finite scores (N, K) of as many ``rows``, else UnsupportedModel."""
         if not isinstance(output, Tensor):
             raise UnsupportedModel(
                 f"{self.title} answers with a {type(output).__name__}; CNN Lens needs one tensor of scores, "
                 "(N, K). Wrap the net so that forward() returns that tensor."
             )
-        rows = len(pixels) if rows is None else rows
         if output.ndim != 2 or len(output) != rows:
             raise UnsupportedModel(
                 f"{self.title} answers with the shape {tuple(output.shape)}; CNN Lens needs scores of the "
@@ -127,6 +124,19 @@ class Model:
                 "be far from what it was trained on."
             )
         return output
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Hold ``lock`` with every module in eval mode; each comes back as it was."""
+        with self.lock:
+            training = [module for module in self.net.modules() if module.training]
+            for module in training:
+                module.training = False
+            try:
+                yield
+            finally:
+                for module in training:
+                    module.training = True
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Pixel space to what the net's first layer receives: grey where wanted, (x - mean) / std."""
