@@ -135,7 +135,8 @@ def estimate_occlusion(
     (x - baseline) · ∂score/∂x over its pixels.
 
     One forward pass, and one backward for each class, whatever the number of windows. Good for a first look and no
-    more: a hidden window is a large change, over which no network is linear. Raises as `occlusion` does.
+    more: a hidden window is a large change, over which no network is linear. The maps say ``"occlusion_estimate"`` for
+    their method. Raises as `occlusion` does.
     """
     question = _Question.of(model, pixels, targets, window, stride, baseline, score)
     down, across = question.grid.covers
@@ -147,8 +148,8 @@ def estimate_occlusion(
     for heat, gradient in zip(question.heatmaps(scores.detach()), gradients, strict=True):
         change = ((question.pixels - question.filling) * gradient)[0].sum(0).double().cpu().numpy()  # (H, W)
         values = mean_drops(down.T @ change @ across, question.grid)
-        note = "An estimate from the gradient: no window was hidden."
-        estimated.append(replace(heat, values=values, notes=(note, *heat.notes)))
+        note = "Estimate from one gradient; no window was hidden yet."
+        estimated.append(replace(heat, method="occlusion_estimate", values=values, notes=(note, *heat.notes)))
     return tuple(estimated)
 
 
