@@ -193,8 +193,8 @@ class Unfinished:
         notes: tuple[str, ...] = ()
         if self.done < self.total:
             notes = (
-                f"Stopped early: {self.done:,} of {self.total:,} windows were hidden. {self.exact:.0%} of the picture is "
-                f"exact, {(self.known > 0).mean() - self.exact:.0%} the mean of fewer windows, the rest shows 0.",
+                f"Stopped early: {self.done:,} of {self.total:,} windows were hidden. {self.exact:.0%} of the picture "
+                f"is exact, {(self.known > 0).mean() - self.exact:.0%} the mean of fewer windows, the rest shows 0.",
             )
         return tuple(
             replace(heat, values=mean_drops(drops.reshape(shape), self.grid), notes=(*notes, *heat.notes))
@@ -298,8 +298,8 @@ class _Question:
         filling = filling_of(pixels, baseline)
         if (count := len(grid.rows) * len(grid.columns)) > MAX_WINDOWS:
             raise BadParameter(
-                f"window {grid.window} and stride {grid.stride} make {count:,} windows on {size[0]} × {size[1]} pixels; "
-                f"at most {MAX_WINDOWS:,} are computed. Use a larger stride."
+                f"window {grid.window} and stride {grid.stride} make {count:,} windows on {size[0]} × {size[1]} "
+                f"pixels; at most {MAX_WINDOWS:,} are computed. Use a larger stride."
             )
         return cls(model, pixels, targets, grid, filling, score, baseline if isinstance(baseline, str) else "given")
 
