@@ -18,8 +18,8 @@ BASELINES = ("mean", "black", "white", "blur")
 def filling_of(pixels: Tensor, baseline: str | Tensor) -> Tensor:
     """The picture (1, 3, H, W) whose parts are shown in place of those of ``pixels``, of the same shape.
 
-    ``baseline`` is ``"mean"`` (of ``pixels`` by channel), ``"black"``, ``"white"``, ``"blur"`` (Gaussian, σ = a sixteenth
-    of the shorter side), or a tensor of the shape of ``pixels``. Raises BadParameter.
+    ``baseline`` is ``"mean"`` (of ``pixels`` by channel), ``"black"``, ``"white"``, ``"blur"`` (Gaussian, σ = a
+    sixteenth of the shorter side), or a tensor of the shape of ``pixels``. Raises BadParameter.
     """
     if isinstance(baseline, Tensor):
         if baseline.shape != pixels.shape or not baseline.is_floating_point() or not torch.isfinite(baseline).all():

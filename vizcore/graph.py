@@ -35,6 +35,7 @@ AVERAGE_POOL = aten.avg_pool2d.default
 NORM = aten.native_batch_norm.default
 PAD = aten.constant_pad_nd.default
 CAT = aten.cat.default
+ADD = aten.add.Tensor
 IDENTITIES = (aten.detach.default, aten.alias.default, aten.clone.default)
 MORE_POINTWISE = (NORM, aten.hardswish.default, aten._prelu_kernel.default)  # torch's own tag lacks them
 
@@ -83,8 +84,8 @@ class Call:
 class Step:
     """A `Call` in its place: the numbers of its ``sources``, the ``shape`` of its result without N.
 
-    At most one of ``reach`` (rows, columns) and ``pointwise`` is given, where the sources are maps. ``norm`` and
-    ``activation`` are done to the result of a convolution.
+    At most one of ``reach`` (rows, columns) and ``pointwise`` is given, where the sources are maps. To the result of a
+    convolution ``norm`` is done, the second of two sources added (``adds``), and ``activation`` done; in this order.
     """
 
     call: Call
@@ -93,6 +94,7 @@ class Step:
     reach: tuple[Reach, Reach] | None = None
     pointwise: bool = False
     norm: Call | None = None
+    adds: bool = False
     activation: Call | None = None
 
     @property
@@ -288,7 +290,12 @@ def _pad(x: Any, padding: Any, value: Any = 0):
     return Reach(before=top), Reach(before=left)
 
 
-REACHES = {CONVOLUTION: _convolution, MAX_POOL: _max_pool, AVERAGE_POOL: _average_pool, PAD: _pad}
+REACHES: dict[Any, Callable[..., tuple[Reach, Reach] | None]] = {
+    CONVOLUTION: _convolution,
+    MAX_POOL: _max_pool,
+    AVERAGE_POOL: _average_pool,
+    PAD: _pad,
+}
 
 
 def _reaches(kernel: Any, stride: Any, padding: Any, dilation: Any) -> tuple[Reach, Reach]:
@@ -317,32 +324,56 @@ def _is_pointwise(operation: Any, args: tuple[Any, ...], output: Tensor) -> bool
 
 
 def _simplified(steps: list[Step]) -> tuple[Step, ...]:
-    """Normalisation, activation and zero padding written into the convolution beside them, where only that reads it."""
+    """What is done beside a convolution and for it alone, written into it: padding, norm, sum and activation."""
     steps = list(steps)
     uses = Counter(source for step in steps for source in step.sources)
-    into: dict[int, int] = {}  # the number of a step that is gone, and of the one that gives its result
+    gone: dict[int, int] = {}  # the number of a step that is no more, and of the one that gives its result
+
+    def now(number: int) -> int:
+        while number in gone:
+            number = gone[number]
+        return number
+
     for number, step in enumerate(steps):
-        if len(step.sources) != 1 or uses[step.sources[0]] > 1:
-            continue
-        source = into.get(step.sources[0], step.sources[0])
-        before = steps[source]
-        if before.call.operation is CONVOLUTION and before.reach and before.activation is None and step.pointwise:
+        alone = [now(source) for source in step.sources if uses[source] == 1]
+        convolutions = [source for source in alone if _is_open(steps[source])]
+        if step.pointwise and len(step.sources) == 1 and convolutions:
+            source = convolutions[0]
             if step.call.operation is not NORM:
-                steps[source], into[number] = replace(before, activation=step.call, shape=step.shape), source
-            elif before.norm is None:
-                steps[source], into[number] = replace(before, norm=step.call), source
-        elif before.call.operation is PAD and before.reach and step.call.operation is CONVOLUTION and step.reach:
-            if before.call.args[2:] in ((), (0,), (0.0,)):
-                (rows, columns), (above, left) = step.reach, before.reach
-                reach = (
-                    replace(rows, before=rows.before + above.before),
-                    replace(columns, before=columns.before + left.before),
-                )
-                steps[number], into[source] = replace(step, sources=before.sources, reach=reach), before.sources[0]
-    kept = [number for number in range(len(steps)) if number not in into]
+                steps[source] = replace(steps[source], activation=step.call, shape=step.shape)
+                gone[number] = source
+            elif not steps[source].norm and not steps[source].adds:
+                steps[source] = replace(steps[source], norm=step.call)
+                gone[number] = source
+        elif _is_sum(step) and all(steps[now(source)].shape == step.shape for source in step.sources):
+            # Into the later one: it then takes the place of the sum, before which the other is known.
+            if ready := [source for source in convolutions if not steps[source].adds]:
+                source = max(ready)
+                (other,) = (known for known in step.sources if now(known) != source)
+                steps[number] = replace(steps[source], sources=(*steps[source].sources, other), adds=True)
+                gone[source] = number
+        elif step.reach and step.call.operation is CONVOLUTION and alone and _pads_zeros(steps[alone[0]]):
+            pad = steps[alone[0]]
+            assert pad.reach
+            rows, columns = (
+                replace(own, before=own.before + more.before) for own, more in zip(step.reach, pad.reach, strict=True)
+            )
+            steps[number] = replace(step, sources=pad.sources, reach=(rows, columns))
+            gone[alone[0]] = pad.sources[0]
+    kept = [number for number in range(len(steps)) if number not in gone]
     place = {number: index for index, number in enumerate(kept)}
-    for number in sorted(into):
-        place[number] = place[into[number]]
     return tuple(
-        replace(steps[number], sources=tuple(place[source] for source in steps[number].sources)) for number in kept
+        replace(steps[number], sources=tuple(place[now(source)] for source in steps[number].sources)) for number in kept
     )
+
+
+def _is_open(step: Step) -> bool:
+    return step.call.operation is CONVOLUTION and step.reach is not None and step.activation is None
+
+
+def _is_sum(step: Step) -> bool:
+    return step.pointwise and step.call.operation is ADD and len(step.sources) == 2 and not step.call.kwargs
+
+
+def _pads_zeros(step: Step) -> bool:
+    return step.call.operation is PAD and step.reach is not None and step.call.args[2:] in ((), (0,), (0.0,))

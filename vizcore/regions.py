@@ -63,6 +63,11 @@ class Span:
         return np.minimum(self.first, self.size - self.length)
 
     @property
+    def cells(self) -> np.ndarray:
+        """(n, length) the computed cells."""
+        return self.start[:, None] + np.arange(self.length)
+
+    @property
     def is_whole(self) -> bool:
         return self.length == self.size
 
@@ -118,13 +123,19 @@ class Region:
         )
         return (top, left), (height, width)
 
-    def same_place(self, other: Region) -> bool:
+    def covers_as(self, other: Region) -> bool:
+        """Whether the same cells are computed."""
         return self.size == other.size and all(
             np.array_equal(a.start, b.start) for a, b in ((self.rows, other.rows), (self.columns, other.columns))
         )
 
     def order(self) -> np.ndarray:
-        return np.lexsort((self.columns.first, self.rows.first))
+        """The variants in an order in which neighbours are alike: as far from the border by rows, then by columns."""
+        edge = [np.minimum(span.first, span.size - span.last) for span in (self.rows, self.columns)]
+        rows = np.unique(np.stack([edge[0], self.rows.first]), axis=1, return_inverse=True)[1].ravel()
+        # Every other row is gone through backwards: no leap from the middle to the border within a batch.
+        columns = np.where(rows % 2, -1, 1) * edge[1]
+        return np.lexsort((self.columns.first, columns, rows))
 
     def through(self, reach: tuple[Reach, Reach], size: tuple[int, int]) -> Region:
         return Region(self.rows.through(reach[0], size[0]), self.columns.through(reach[1], size[1]))

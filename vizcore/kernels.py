@@ -1,0 +1,227 @@
+"""The steps of a graph bound to the numbers of a net: what runs on maps, whole or cropped.
+
+Maps lie in memory channels last, batch normalisation is folded into the kernel before it, and on a CPU kernels are
+packed once in the way in which its convolutions want them. A bias, an addition and an activation behind a convolution
+are done in the same stroke, while the numbers are at hand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vizcore.graph import (
+    AVERAGE_POOL,
+    CONVOLUTION,
+    MAX_POOL,
+    NORM,
+    PAD,
+    Call,
+    Parameter,
+    Pictures,
+    Result,
+    Step,
+    fill,
+    leaves,
+)
+from vizcore.regions import Region
+from vizcore.winograd import Winograd
+
+aten = torch.ops.aten
+
+# oneDNN's names of activations that it does within a convolution, and its numbers for them
+FUSED: dict[Any, str] = {aten.relu.default: "relu", aten.hardtanh.default: "hardtanh", aten.silu.default: "swish"}
+FUSED_BEHIND_SUM = (aten.relu.default,)
+
+
+class Kernel:
+    """An operation with its numbers: of whole results, or of maps cell by cell."""
+
+    def __init__(self, call: Call, tensors: Mapping[str, Tensor]) -> None:
+        def number_of(leaf: Any) -> Any:
+            return tensors[leaf.name] if isinstance(leaf, Parameter) else leaf
+
+        self.operation, self.sources = call.operation, call.sources
+        self.args: list[Any]
+        self.kwargs: dict[str, Any]
+        self.args, self.kwargs = fill((call.args, call.kwargs), number_of)
+        self.weights = sum(leaf.numel() for leaf in leaves((self.args, self.kwargs)) if isinstance(leaf, Tensor))
+
+    def work(self, cells: int) -> int:
+        """Multiplications by weights, for as many cells of the result."""
+        return self.weights
+
+    def __call__(self, *values: Tensor) -> Tensor:
+        """The result for ``values`` (N, …) of its sources."""
+        given, count = dict(zip(self.sources, values, strict=True)), len(values[0])
+
+        def value_of(leaf: Any) -> Any:
+            if isinstance(leaf, Result):
+                return given[leaf.step]
+            return leaf.times * count if isinstance(leaf, Pictures) else leaf
+
+        args, kwargs = fill((self.args, self.kwargs), value_of)
+        answer = self.operation(*args, **kwargs)
+        return answer[0] if self.operation in (NORM, MAX_POOL) else answer  # the rest serves training
+
+
+class Window(Kernel):
+    """A step whose cells read a neighbourhood each; ``outside`` is what they find beyond the border."""
+
+    outside = 0.0
+
+    def __init__(self, step: Step, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__(step.call, tensors)
+        assert step.reach is not None
+        self.step, self.reach = step, step.reach
+
+    def work(self, cells: int) -> int:
+        return 0
+
+    def padding(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """(left, right, top, bottom) cells that are read beyond the border of a map of ``size``."""
+        (rows, columns), (height, width) = self.reach, self.step.size
+        return columns.before, columns.behind(size[1], width), rows.before, rows.behind(size[0], height)
+
+    def on_whole(self, values: Tensor, *others: Tensor) -> Tensor:
+        """The whole result for whole maps."""
+        padding = self.padding((values.shape[2], values.shape[3]))
+        return self.on_crop(F.pad(values, padding, value=self.outside), None, *others)
+
+    def on_crop(self, crop: Tensor, region: Region | None, *others: Tensor) -> Tensor:
+        """The cells of ``region``, all where it is None, for what they read of the source, padding included."""
+        raise NotImplementedError
+
+
+class Pad(Window):
+    def __init__(self, step: Step, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__(step, tensors)
+        self.outside = float(self.args[2]) if len(self.args) > 2 else 0.0
+
+    def on_crop(self, crop: Tensor, region: Region | None, *others: Tensor) -> Tensor:
+        return crop
+
+
+class MaxPool(Window):
+    outside = -math.inf
+
+    def __init__(self, step: Step, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__(step, tensors)
+        defaults: list[Any] = [(), 0, 1]  # which torch leaves out
+        self.kernel, self.stride, _, self.dilation = [*self.args[1:5], *defaults[len(self.args) - 2 :]]
+
+    def on_crop(self, crop: Tensor, region: Region | None, *others: Tensor) -> Tensor:
+        return F.max_pool2d(crop, self.kernel, self.stride or self.kernel, 0, self.dilation)
+
+
+class AveragePool(Window):
+    """Sums, divided by what the step divides by: it differs along the border, by the many options there are for it."""
+
+    def __init__(self, step: Step, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__(step, tensors)
+        self.kernel = self.args[1]
+        self.stride = (self.args[2] if len(self.args) > 2 else ()) or self.kernel
+        self.divisor: Tensor | None = None  # (H, W)
+
+    def on_whole(self, values: Tensor, *others: Tensor) -> Tensor:
+        if self.divisor is None:
+            ones = torch.ones_like(values[:1, :1])
+            means = self.operation(ones, *self.args[1:], **self.kwargs)
+            padding = self.padding((ones.shape[2], ones.shape[3]))
+            self.divisor = (self._sums(F.pad(ones, padding)) / means)[0, 0]
+        return super().on_whole(values)
+
+    def on_crop(self, crop: Tensor, region: Region | None, *others: Tensor) -> Tensor:
+        assert self.divisor is not None
+        if region is None:
+            return self._sums(crop) / self.divisor
+        rows, columns = (torch.from_numpy(span.cells) for span in (region.rows, region.columns))
+        return self._sums(crop) / self.divisor[rows[:, :, None], columns[:, None, :]][:, None]
+
+    def _sums(self, crop: Tensor) -> Tensor:
+        return F.avg_pool2d(crop, self.kernel, self.stride, 0, divisor_override=1)
+
+
+class Convolution(Window):
+    """With what is done to its result: normalisation, the addition of another map, an activation; in this order."""
+
+    def __init__(self, step: Step, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__(step, tensors)
+        _, _, _, self.stride, _, self.dilation, _, _, self.groups = self.args
+        self.weight, self.bias = self._folded(tensors)
+        self.activation = Kernel(step.activation, tensors) if step.activation else None
+        on_cpu = self.weight.dtype == torch.float32 and self.weight.device.type == "cpu"
+        self.winograd = Winograd(self.weight, self.bias) if on_cpu and self._suits_winograd() else None
+        self.packed = self._packed() if on_cpu and not self.winograd and torch.backends.mkldnn.is_available() else None
+
+    def _folded(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias of the convolution and the normalisation behind it as one; each weight is rounded once."""
+        weight, bias = self.args[1:3]
+        if self.step.norm is None:
+            return weight, bias
+        _, gain, shift, mean, variance, _, _, eps = Kernel(self.step.norm, tensors).args
+        factor = (variance.double() + eps).rsqrt() * (1 if gain is None else gain.double())  # (K,)
+        moved = ((0 if bias is None else bias.double()) - mean.double()) * factor
+        moved = moved + (0 if shift is None else shift.double())
+        return weight * factor.to(weight).view(-1, 1, 1, 1), moved.to(weight)
+
+    def _suits_winograd(self) -> bool:
+        return self.groups == 1 and {*self.stride, *self.dilation} == {1} and Winograd.pays(self.weight)
+
+    def _packed(self) -> Tensor:
+        layout = ([0, 0], self.stride, self.dilation, self.groups)
+        return torch.ops.mkldnn._reorder_convolution_weight(self.weight, *layout, None)
+
+    def work(self, cells: int) -> int:
+        return cells * self.weight.numel()
+
+    def on_whole(self, values: Tensor, *others: Tensor) -> Tensor:
+        before = [reach.before for reach in self.reach]
+        natural = tuple(
+            (size + 2 * reach.before - reach.extent) // reach.stride + 1
+            for size, reach in zip(values.shape[2:], self.reach, strict=True)
+        )
+        if natural == self.step.size and not self.winograd:  # it can pad by itself, without a copy
+            return self._convolved(values, before, *others)
+        return super().on_whole(values, *others)
+
+    def on_crop(self, crop: Tensor, region: Region | None, *others: Tensor) -> Tensor:
+        return self._convolved(crop, [0, 0], *others)
+
+    def _convolved(self, values: Tensor, padding: list[int], *others: Tensor) -> Tensor:
+        fuses = self.activation is None or self.activation.operation in (FUSED_BEHIND_SUM if others else FUSED)
+        if self.packed is not None and fuses:
+            return self._fused(values, padding, *others, activation=self.activation)
+        if self.winograd:
+            result = self.winograd(values)
+        elif self.packed is not None:
+            result = self._fused(values, padding, activation=None)
+        else:
+            result = F.conv2d(values, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        for other in others:
+            result += other
+        if self.activation is None:
+            return result
+        return result.relu_() if self.activation.operation is aten.relu.default else self.activation(result)
+
+    def _fused(self, values: Tensor, padding: list[int], *others: Tensor, activation: Kernel | None) -> Tensor:
+        """All of it as one operation of oneDNN, in the way in which torch's own compiler calls it."""
+        layout = (padding, self.stride, self.dilation, self.groups)
+        name, bounds = (FUSED[activation.operation], activation.args[1:]) if activation else (None, [])
+        operation = torch.ops.mkldnn._convolution_pointwise
+        if others:
+            return operation.binary(values, *others, self.packed, self.bias, *layout, "add", 1, name, bounds, "")
+        return operation(values, self.packed, self.bias, *layout, name or "none", bounds, "")
+
+
+def kernel_of(step: Step, tensors: Mapping[str, Tensor]) -> Kernel:
+    """``step`` bound to ``tensors``, the parameters and buffers of the net by name."""
+    if step.reach is None:
+        return Kernel(step.call, tensors)
+    kinds: dict[Any, type[Window]] = {CONVOLUTION: Convolution, MAX_POOL: MaxPool, AVERAGE_POOL: AveragePool, PAD: Pad}
+    return kinds[step.call.operation](step, tensors)
