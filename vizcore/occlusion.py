@@ -192,9 +192,10 @@ class Unfinished:
         shape = len(self.grid.rows), len(self.grid.columns)
         notes: tuple[str, ...] = ()
         if self.done < self.total:
+            partly = (self.known > 0).mean() - self.exact
             notes = (
-                f"Stopped early: {self.done:,} of {self.total:,} windows were hidden. {self.exact:.0%} of the picture "
-                f"is exact, {(self.known > 0).mean() - self.exact:.0%} the mean of fewer windows, the rest shows 0.",
+                f"Stopped early: {self.done:,} of {self.total:,} windows were hidden. {100 * self.exact:.0f} % of the "
+                f"picture is exact, {100 * partly:.0f} % the mean of fewer windows, the rest shows 0.",
             )
         return tuple(
             replace(heat, values=mean_drops(drops.reshape(shape), self.grid), notes=(*notes, *heat.notes))
@@ -311,7 +312,8 @@ class _Question:
 
     def heatmaps(self, scores: Tensor) -> tuple[Heatmap, ...]:
         """A map of zeros for each target, whose ``scores`` (T,) of the whole picture are given."""
-        (window, stride), gaps = (self.grid.window, self.grid.stride), ()
+        window, stride = self.grid.window, self.grid.stride
+        gaps: tuple[str, ...] = ()
         if stride[0] > window[0] or stride[1] > window[1]:
             gaps = ("The stride is larger than the window: pixels between windows were never hidden and show 0.",)
         options = {"window": window, "stride": stride, "baseline": self.baseline, "score": self.score}
