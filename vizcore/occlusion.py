@@ -192,10 +192,11 @@ class Unfinished:
         shape = len(self.grid.rows), len(self.grid.columns)
         notes: tuple[str, ...] = ()
         if self.done < self.total:
-            partly = (self.known > 0).mean() - self.exact
+            exact, partly = round(100 * self.exact), round(100 * (self.known > 0).mean())
+            rest = ", the rest shows 0" if partly < 100 else ""
             notes = (
-                f"Stopped early: {self.done:,} of {self.total:,} windows were hidden. {100 * self.exact:.0f} % of the "
-                f"picture is exact, {100 * partly:.0f} % the mean of fewer windows, the rest shows 0.",
+                f"Stopped early: {self.done:,} of {self.total:,} windows were hidden. {exact}\u00a0% of the picture is "
+                f"exact, {partly - exact}\u00a0% the mean of fewer windows{rest}.",
             )
         return tuple(
             replace(heat, values=mean_drops(drops.reshape(shape), self.grid), notes=(*notes, *heat.notes))
