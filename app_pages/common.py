@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -23,7 +23,11 @@ from models import Card, list_models
 DEFAULT_MODEL = "efficientnet_lite0"
 PHOTO_SIDE = 1600  # larger photos are reduced: no net here looks closer, and a page of them stays light
 RESULTS_BYTES = 256 * 2**20
+AT_ONCE = 3.0  # seconds of computing that need no button
+LAST_STEP = 5.0  # seconds: more than a run takes from one call of ``progress`` to the next
+DRAWING = 0.25  # of the time of a run, for the pictures of what is known so far
 
+Question = TypeVar("Question", bound=Hashable)
 Result = TypeVar("Result")
 
 
@@ -106,16 +110,38 @@ def results() -> Results:
 
 def known(key: Hashable, compute: Callable[[], Result]) -> Result:
     """The answer to a question: from the store, or computed now and kept. A refusal is an answer, and raised again."""
+    return known_each({key: key}, lambda _: [compute()])[0]
+
+
+def known_each(
+    keys: Mapping[Question, Hashable], compute: Callable[[list[Question]], Sequence[Result]]
+) -> tuple[Result, ...]:
+    """`known` for several questions, of which ``compute`` answers in one go those that are open."""
     from vizcore.records import LensError
 
-    found = results().get(key)
-    if found is None:
+    answers = {question: results().get(key) for question, key in keys.items()}
+    if still_open := [question for question, answer in answers.items() if answer is None]:
         start = time.perf_counter()
+        found: Sequence[Any]
         try:
-            found = compute()
+            found = compute(still_open)
         except LensError as refusal:
-            found = refusal
-        results().put(key, found, time.perf_counter() - start)
+            found = [refusal] * len(still_open)
+        seconds = time.perf_counter() - start
+        for question, answer in zip(still_open, found, strict=True):
+            results().put(keys[question], answer, seconds)
+            answers[question] = answer
+    return tuple(_answer_or_refusal(answer) for answer in answers.values())
+
+
+def recall(key: Hashable) -> Any | None:
+    """What is `known` already, or None."""
+    return _answer_or_refusal(results().get(key))
+
+
+def _answer_or_refusal(found: Any) -> Any:
+    from vizcore.records import LensError
+
     if isinstance(found, LensError):
         raise type(found)(str(found))  # a new one: an exception collects where it has been
     return found
@@ -194,6 +220,8 @@ def scores_of(model: Any, photo: Any) -> tuple[Any, np.ndarray]:
 
 def warm_up() -> None:
     """Load the default net and answer the first question before it is asked. Runs before any visit."""
+    from importlib import import_module
+
     from models.samples import list_samples
     from vizcore.records import LensError
 
@@ -205,6 +233,7 @@ def warm_up() -> None:
         scores_of(model, photo)
     except LensError:
         pass  # the first visitor is told, in the page
+    import_module("torch._dynamo")  # takes seconds: torch asks for it when somebody first hides a window
 
 
 def chosen() -> Chosen:
@@ -221,10 +250,18 @@ def plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~$:&\"'=/@])", r"\\\1", text)
 
 
-def price(passes: int, seconds: float) -> str:
-    """What a run costs, in words. The memory is a bound that holds for every method here, and is tested."""
-    count = f"{passes:,} {'pass' if passes == 1 else 'passes'}"
-    return f"{count}, about {duration(seconds)} and less than 0.6 GB of memory on this machine"
+def price(count: int, seconds: float, *, of: tuple[str, str] = ("pass", "passes"), bound: bool = False) -> str:
+    """What a run costs, in words; ``bound``: it takes at most these ``seconds``, not about so many.
+
+    The memory is a bound that holds for every method here, and is tested.
+    """
+    how = "at most" if bound else "about"
+    return f"{counted(count, of)}, {how} {duration(seconds)} and less than 0.6 GB of memory on this machine"
+
+
+def counted(count: int, of: tuple[str, str]) -> str:
+    """A number of things: ``of`` is the word for one and for several."""
+    return f"{count:,} {of[count != 1]}"
 
 
 def duration(seconds: float) -> str:
@@ -237,11 +274,12 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def running(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with a way out, and the ``progress`` that moves it.
+def running(what: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
+    """A bar with a way out, and the ``progress`` that moves it; ``unit`` is the word for what it counts.
 
     Any change on the page, the button "Cancel" too, makes Streamlit stop this run at the next call of ``progress``,
-    with an exception that is no Exception: what is computed so far is dropped, and the net is left as it was.
+    with an exception that is no Exception: what is computed so far is dropped (unless the caller keeps it), and the net
+    is left as it was.
     """
     place = st.empty()
     row = place.container(horizontal=True, vertical_alignment="center")
@@ -256,12 +294,38 @@ def running(what: str) -> Iterator[Callable[[int, int], None]]:
             return
         shown = now
         left = (now - start) / done * (total - done) if done else 0.0
-        bar.progress(min(done / total, 1.0), text=f"{what}: {done:,} of {total:,}, about {duration(left)} left")
+        count = f"{done:,} of {total:,} {unit}".rstrip()
+        bar.progress(min(done / total, 1.0), text=f"{what}: {count}, about {duration(left)} left")
 
+    ended = st.session_state["ended"] = threading.Event()
     try:
         yield progress
     finally:
+        ended.set()
         place.empty()
+
+
+def wait_for_stopped() -> None:
+    """Streamlit begins to draw a page anew while the run that it stops is still on its way to its next ``progress``:
+    wait until that has put away what it came to."""
+    if ended := st.session_state.get("ended"):
+        ended.wait(LAST_STEP)
+
+
+def sparing(draw: Callable[[Result], None]) -> Callable[[Result], None]:
+    """``draw``, but called so seldom that it takes no more than DRAWING of the time."""
+    after = 0.0
+
+    def draw_now_and_then(what: Result) -> None:
+        nonlocal after
+        start = time.monotonic()
+        if start < after:
+            return
+        draw(what)
+        end = time.monotonic()
+        after = end + (end - start) * (1 / DRAWING - 1)
+
+    return draw_now_and_then
 
 
 def _say_stopped(what: str) -> None:

@@ -1,55 +1,44 @@
 """Heatmaps: which regions speak for a class, by several methods, for several classes, on one scale."""
 
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app_pages import common, takeaway, views
+from app_pages.occlusion_runs import Occlusion, words_of
 from vizcore.cam import CAM_METHODS, cam
 from vizcore.images import Scale
-from vizcore.occlusion import BASELINES, SCORES, count_windows, occlusion
+from vizcore.occlusion import BASELINES, SCORES, Unfinished
 from vizcore.records import Heatmap, LensError, Progress
 
 here = common.chosen()
 model = here.model
 FAINT = 0.05  # of a scale: hardly to be seen
-AT_ONCE = 3.0  # seconds of computing that need no button
-
-
-@dataclass(frozen=True)
-class Hiding:
-    """The options of occlusion, as `vizcore.occlusion.occlusion` takes them."""
-
-    window: int
-    stride: int
-    baseline: str
-    score: str
+GRADIENT_PASSES = 1.3  # what a gradient method takes at most, measured in forward passes
+BADGES = {"estimate": "orange", "stopped early": "orange", "exact": "blue"}
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What the controls ask for: methods down, classes across."""
+    """What the controls ask for: methods down, classes across. ``cells`` are those of the CAM methods."""
 
     methods: list[str]
     targets: list[int]
     layer: str
-    hiding: Hiding
+    occlusion: Occlusion
 
     @property
     def cells(self) -> list[tuple[str, int]]:
-        return [(method, target) for method in self.methods for target in self.targets]
+        return [(method, target) for method in self.methods if method in CAM_METHODS for target in self.targets]
 
     def key(self, method: str, target: int) -> tuple[object, ...]:
-        if method == "occlusion":
-            return views.heat_key(here, method, target, None, *asdict(self.hiding).values())
         return views.heat_key(here, method, target, self.layer)
 
     def passes(self, method: str) -> int:
         """Forward passes of a method for one class."""
-        if method == "occlusion":
-            return count_windows(model.input_size, self.hiding.window, self.hiding.stride)
         channels = next(known.shape[0] for known in views.layers_of(here) if known.name == self.layer)
         return channels if CAM_METHODS[method].needs == "passes" else 1
 
@@ -57,34 +46,38 @@ class Grid:
         """The cells that are not known yet: those that are computed at once, and those that wait for the button."""
         unknown = [cell for cell in self.cells if common.results().get(self.key(*cell)) is None]
         quick = [cell for cell in unknown if self.passes(cell[0]) == 1]
-        # A gradient method takes up to 1.3 passes.
-        if 1.3 * len(quick) * views.seconds_a_pass(here) > AT_ONCE:
+        if seconds_of(quick) > common.AT_ONCE:
             return [], unknown
         return quick, [cell for cell in unknown if cell not in quick]
 
+    def to_estimate(self, quick: list[tuple[str, int]]) -> list[int]:
+        """The classes whose occlusion is estimated at once, beside the ``quick`` cells."""
+        targets = self.targets if "occlusion" in self.methods else []
+        return self.occlusion.to_estimate(targets, besides=seconds_of(quick))
+
     def compute(self, method: str, target: int, progress: Progress | None = None) -> Heatmap:
-        """The map, known from now on."""
+        """The map of a CAM method, known from now on."""
+        return common.known(
+            self.key(method, target),
+            lambda: cam(model, here.view.pixels, target, method, self.layer, progress=progress),
+        )
 
-        def run() -> Heatmap:
-            if method == "occlusion":
-                return self.compute_occlusion(target, progress)
-            return cam(model, here.view.pixels, target, method, self.layer, progress=progress)
 
-        return common.known(self.key(method, target), run)
+@dataclass(frozen=True)
+class Look:
+    """How maps are coloured: ``scaling`` by one scale for each "row", one for "all", or "each" its own."""
 
-    def compute_occlusion(self, target: int, progress: Progress | None) -> Heatmap:
-        place, calls = st.empty(), [0]
+    scaling: str
+    for_all: Scale | None
+    blend: float
 
-        def show(so_far: Heatmap) -> None:
-            calls[0] += 1
-            if calls[0] % 4 == 1:  # a picture costs as much as a pass or two
-                place.image(views.laid(here, so_far), width=360, alt="The map so far")
+    def scale(self, heat: Heatmap, for_row: Scale) -> Scale:
+        return {"each": Scale.of(heat), "row": for_row}.get(self.scaling, self.for_all or for_row)
 
-        options = asdict(self.hiding)
-        try:
-            return occlusion(model, here.view.pixels, target, **options, progress=progress, partial=show)
-        finally:
-            place.empty()
+
+def seconds_of(quick: list[tuple[str, int]]) -> float:
+    """How long gradient methods take on this machine."""
+    return GRADIENT_PASSES * len(quick) * views.seconds_a_pass(here)
 
 
 def choose_methods() -> list[str]:
@@ -96,7 +89,8 @@ def choose_methods() -> list[str]:
         format_func=views.METHOD_TITLES.__getitem__,
         key="methods",
         bind="query-params",
-        help="Several may be chosen. Score-CAM, Ablation-CAM and occlusion take many passes, and wait for a button.",
+        help="Several may be chosen. Score-CAM and Ablation-CAM take many passes, and wait for a button; so does "
+        "occlusion, which shows an estimate until then.",
     )
 
 
@@ -133,14 +127,15 @@ def choose_layer() -> str:
     return layer
 
 
-def choose_hiding(shown: bool) -> Hiding:
+def choose_hiding(shown: bool) -> Occlusion:
     shorter = min(model.input_size)
     window, stride = max(2, shorter // 7), max(1, shorter // 14)  # 32 and 16 of 224
     if not shown:
-        return Hiding(window, stride, "mean", "logit")
+        return Occlusion(here, window, stride)
     row = st.container(horizontal=True, vertical_alignment="bottom")
     sizes = {"min_value": 1, "max_value": shorter, "step": 1, "width": 150, "persist_state": "session"}
-    return Hiding(
+    return Occlusion(
+        here,
         window=row.number_input(
             "Window",
             value=window,
@@ -168,15 +163,17 @@ def choose_hiding(shown: bool) -> Hiding:
     )
 
 
-def compute_quick(grid: Grid, cells: list[tuple[str, int]]) -> None:
+def compute_quick(grid: Grid, cells: list[tuple[str, int]], to_estimate: list[int]) -> None:
     """What costs about a pass each; where that is a large net, with a bar."""
-    if len(cells) * views.seconds_a_pass(here) < 0.5:
-        return  # each row computes its own
-    with common.running("Computing the maps") as progress:
+    slow = seconds_of(cells) + grid.occlusion.seconds_to_estimate(to_estimate) > 0.5
+    place = st.container()  # there without a bar as well: what stands below keeps its place from run to run
+    with place, common.running("Computing the maps") if slow else nullcontext(lambda done, total: None) as progress:
         for done, cell in enumerate(cells, 1):
             with suppress(LensError):  # its row says why
                 grid.compute(*cell)
-            progress(done, len(cells))
+            progress(done, len(cells) + len(to_estimate))
+        with suppress(LensError):
+            grid.occlusion.estimates(to_estimate)
 
 
 def compute_row(grid: Grid, cells: list[tuple[str, int]]) -> None:
@@ -184,17 +181,23 @@ def compute_row(grid: Grid, cells: list[tuple[str, int]]) -> None:
     (method, _), passes = cells[0], sum(grid.passes(method) for method, _ in cells)
     title = views.METHOD_TITLES[method]
     place = st.empty()
-    line = place.container(horizontal=True, vertical_alignment="center")
-    asked = line.button(f"Compute {title}", type="primary", icon=":material/play_arrow:", key=f"compute {method}")
-    line.caption(f"{common.price(passes, passes * views.seconds_a_pass(here))}.")
-    if not asked:
+    if not asked(place, f"Compute {title}", method, common.price(passes, passes * views.seconds_a_pass(here))):
         return
-    place.empty()
     for number, (_, target) in enumerate(cells, 1):
         what = f"{title} of {common.plain(here.label(target))} ({number} of {len(cells)})"
         with suppress(LensError), common.running(what) as progress:  # the row says why
             grid.compute(method, target, progress)
     st.rerun()
+
+
+def asked(place: DeltaGenerator, label: str, method: str, price: str) -> bool:
+    """A button with its price, gone as soon as it is pressed."""
+    line = place.container(horizontal=True, vertical_alignment="center")
+    pressed = line.button(label, type="primary", icon=":material/play_arrow:", key=f"compute {method}")
+    line.caption(f"{common.plain(price)}.")
+    if pressed:
+        place.empty()
+    return pressed
 
 
 def show_reading(method: str) -> None:
@@ -206,7 +209,16 @@ def show_reading(method: str) -> None:
                 "lowers the score, so it speaks for the class; blue: against it. **Weakness:** a hidden square is "
                 "itself something that the network never saw, and evidence that stands in two places does not show."
             )
-            st.caption("Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014")
+            st.markdown(
+                "The values are exact, and come fast because only what a window can change is computed again "
+                "(Nakandala et al., 2019). The **estimate** before that takes the score for a straight line: it "
+                "multiplies what hiding would change by the gradient. Good for a first look, and no more."
+            )
+            st.caption(
+                "Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014. Nakandala, Kumar & "
+                "Papakonstantinou, Incremental and Approximate Inference for Faster Occlusion-based Deep CNN "
+                "Explanations, SIGMOD 2019"
+            )
             return
         row = CAM_METHODS[method]
         st.latex(row.formula)
@@ -215,65 +227,154 @@ def show_reading(method: str) -> None:
         st.caption(row.reference)
 
 
-def show_row(
-    grid: Grid, method: str, waiting: list[tuple[str, int]], scaling: str, for_all: Scale | None, blend: float
-) -> None:
+def show_row(grid: Grid, method: str, waiting: list[tuple[str, int]], look: Look) -> None:
+    """A method: its name, how to read it, its maps or the button that makes them."""
     head = st.container(horizontal=True, vertical_alignment="center")
     head.subheader(views.METHOD_TITLES[method], anchor=False, width="content")
     with head:
         show_reading(method)
-    if cells := [cell for cell in waiting if cell[0] == method]:
-        compute_row(grid, cells)
-        return
     try:
-        heats = [grid.compute(method, target) for target in grid.targets]
+        if method == "occlusion":
+            show_occlusion(grid, look)
+        elif cells := [cell for cell in waiting if cell[0] == method]:
+            compute_row(grid, cells)
+        else:
+            show_maps(grid, [grid.compute(method, target) for target in grid.targets], look)
     except LensError as refusal:
         st.info(common.plain(str(refusal)), icon=":material/block:")
-        return
+
+
+def show_occlusion(grid: Grid, look: Look) -> None:
+    """The best that is known of each class; where a map is not exact yet, the button that makes it so."""
+    question = grid.occlusion
+    heats = [question.best(target) for target in grid.targets]
+    # What a run draws has places of its own: in the same ones, what stood there before would show through, pale.
+    button, bar, live, maps = st.empty(), st.container(), st.empty(), st.empty()
+    if missing := question.missing(grid.targets):
+        begun = any(question.stopped(target) for target in missing)
+        label = "Compute all windows" if begun else "Compute Occlusion"
+        if asked(button, label, "occlusion", question.price()):
+            maps.empty()
+            with bar, suppress(LensError):  # said where the page is drawn anew
+                hide_windows(grid, missing, look, live)
+            st.rerun()
+    if known := [heat for heat in heats if heat]:
+        with maps.container():
+            show_maps(grid, known, look)
+
+
+def hide_windows(grid: Grid, missing: list[int], look: Look, live: DeltaGenerator) -> None:
+    """The exact maps of the classes that miss theirs, in one run, drawn into ``live`` as they become known."""
+    question = grid.occlusion
+    with common.running("Occlusion", "windows") as progress:
+        words = st.empty()
+        words.caption("First it is worked out how far a window reaches in this network.")
+        known = dict(zip(missing, question.estimates(missing), strict=True))
+        known |= {target: exact for target in grid.targets if (exact := question.exact(target))}
+        with live.container():
+            draw = places_for(grid.targets, look)
+        draw(known)
+
+        def show(so_far: Unfinished) -> None:
+            words.caption(common.plain(words_of(so_far)))
+            draw(known | question.over_estimates(so_far))
+
+        question.compute(missing, progress, common.sparing(show))
+
+
+def places_for(targets: Sequence[int], look: Look) -> Callable[[Mapping[int, Heatmap]], None]:
+    """Places for a row of occlusion maps side by side, and what draws them there, again and again."""
+    places = {}
+    for column, target in zip(st.columns(max(2, len(targets)), gap="small"), targets, strict=False):
+        with column:
+            st.markdown(name_of(target))
+            places[target] = st.empty(), st.empty()
+    below = st.container(width=420).empty()
+
+    def draw(heats: Mapping[int, Heatmap]) -> None:
+        for_row = Scale.of(*heats.values())
+        for target, (picture, bar) in places.items():
+            heat, scale = heats[target], look.scale(heats[target], for_row)
+            picture.image(views.live(here, heat, scale, look.blend), width="stretch", alt=f"{alt_of(heat)}, so far")
+            if look.scaling == "each":
+                with bar.container():
+                    views.show_scale(scale, takeaway.unit_of(heat))
+        if look.scaling == "row":
+            with below.container():
+                views.show_scale(for_row, takeaway.unit_of(heat))
+
+    return draw
+
+
+def show_maps(grid: Grid, heats: list[Heatmap], look: Look) -> None:
+    """Maps of one method side by side."""
     for_row = Scale.of(*heats)
     for place, heat in zip(st.columns(max(2, len(heats)), gap="small"), heats, strict=False):
-        scale = {"each": Scale.of(heat), "row": for_row}.get(scaling, for_all or for_row)
         with place:
-            show_cell(grid, heat, scale, blend, with_scale=scaling == "each")
-    if scaling == "row":
+            show_cell(grid, heat, look.scale(heat, for_row), look)
+    if look.scaling == "row":
         with st.container(width=420):
             views.show_scale(for_row, takeaway.unit_of(heats[0]))
 
 
-def show_cell(grid: Grid, heat: Heatmap, scale: Scale, blend: float, *, with_scale: bool) -> None:
-    label = here.label(heat.target)
-    st.markdown(f"{common.plain(label)} · {100 * float(here.chances[heat.target]):.1f} %")
-    title = views.METHOD_TITLES[heat.method]
-    st.image(views.laid(here, heat, scale, blend), width="stretch", alt=f"{title} of {label} laid over {here.title}")
-    if with_scale:
+def show_cell(grid: Grid, heat: Heatmap, scale: Scale, look: Look) -> None:
+    state = state_of(grid, heat)
+    st.markdown(f"{name_of(heat.target)} :{BADGES[state]}-badge[{state}]" if state else name_of(heat.target))
+    st.image(views.laid(here, heat, scale, look.blend), width="stretch", alt=alt_of(heat))
+    if look.scaling == "each":
         views.show_scale(scale, takeaway.unit_of(heat))
-    size = " × ".join(map(str, heat.values.shape))
-    facts = (
-        f"{heat.layer}, {size}" if heat.layer else f"{size} pixels",
-        f"{common.results().seconds(grid.key(heat.method, heat.target)):.2f} s",
-        f"sum of evidence {views.number(float(heat.values.sum()))}",
-        f"score {views.number(heat.score)}",
-    )
-    st.caption(common.plain(" · ".join(facts)))
+    st.caption(common.plain(" · ".join(facts_of(grid, heat, state))))
     for note in (*heat.notes, *remarks(heat, scale)):
         st.caption(common.plain(note))
-    takeaway.offer_heatmap(here, heat, scale, blend)
+    takeaway.offer_heatmap(here, heat, scale, look.blend)
+
+
+def name_of(target: int) -> str:
+    return f"{common.plain(here.label(target))} · {100 * float(here.chances[target]):.1f} %"
+
+
+def alt_of(heat: Heatmap) -> str:
+    return f"{views.title_of(heat)} of {here.label(heat.target)} laid over {here.title}"
+
+
+def state_of(grid: Grid, heat: Heatmap) -> str | None:
+    """How far to trust an occlusion map, as one of BADGES; the other methods know no states."""
+    if heat.method == "occlusion_estimate":
+        return "estimate"
+    if heat.method == "occlusion":
+        return "exact" if grid.occlusion.exact(heat.target) else "stopped early"
+    return None
+
+
+def facts_of(grid: Grid, heat: Heatmap, state: str | None) -> Iterator[str]:
+    size = " × ".join(map(str, heat.values.shape))
+    yield f"{heat.layer}, {size}" if heat.layer else f"{size} pixels"
+    if state is None:
+        yield f"{common.results().seconds(grid.key(heat.method, heat.target)):.2f} s"
+    elif speed := grid.occlusion.speed(heat.target):
+        yield str(speed)
+    if state in (None, "exact"):  # of an unfinished map the sum means nothing
+        yield f"sum of evidence {views.number(float(heat.values.sum()))}"
+    yield f"score {views.number(heat.score)}"
 
 
 def remarks(heat: Heatmap, scale: Scale) -> Iterator[str]:
     if heat.method == "eigen_cam":
         yield "Eigen-CAM does not know the class: this map is the same for each."
     if 0 < float(abs(heat.values).max()) < FAINT * scale.high:
-        yield f"Faint: less than {FAINT:.0%} of this scale. Choose “one for each method” to see it."
+        yield f"Faint: less than {100 * FAINT:.0f} % of this scale. Choose “one for each method” to see it."
 
 
 def scale_for_all(grid: Grid, waiting: list[tuple[str, int]]) -> Scale | None:
-    """One scale for every map that is known, or None where there is none."""
+    """One scale for every map that is shown, or None where there is none."""
     heats = []
     for cell in grid.cells:
         if cell not in waiting:
             with suppress(LensError):  # its row says why
                 heats.append(grid.compute(*cell))
+    if "occlusion" in grid.methods:
+        with suppress(LensError):
+            heats += filter(None, map(grid.occlusion.best, grid.targets))
     return Scale.of(*heats) if heats else None
 
 
@@ -313,11 +414,14 @@ grid = Grid(methods, targets, layer, choose_hiding("occlusion" in methods))
 if not methods:
     st.info("Choose a method above to see its map.")
 else:
+    if "occlusion" in methods:
+        common.wait_for_stopped()
     quick, waiting = grid.missing()
-    compute_quick(grid, quick)
-    for_all = scale_for_all(grid, waiting) if scaling == "all" else None
-    if for_all:
-        with st.container(width=420):
-            views.show_scale(for_all, "all maps, raw")
+    compute_quick(grid, quick, grid.to_estimate(quick))
+    look = Look(scaling, scale_for_all(grid, waiting) if scaling == "all" else None, blend)
+    with st.container(width=420):
+        if look.for_all:
+            views.show_scale(look.for_all, "all maps, raw")
     for method in methods:
-        show_row(grid, method, waiting, scaling, for_all, blend)
+        with st.container():
+            show_row(grid, method, waiting, look)

@@ -1,11 +1,13 @@
 """Overview: what is it, and where did the network look? Before any control is touched."""
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app_pages import common, picture_sets, takeaway, views
+from app_pages.occlusion_runs import Occlusion
 from vizcore.filters import order
 from vizcore.images import Scale, to_png
-from vizcore.occlusion import count_windows, occlusion
+from vizcore.occlusion import Unfinished
 from vizcore.records import LensError, Scores
 
 here = common.chosen()
@@ -84,27 +86,40 @@ def show_heatmap() -> None:
 
 def show_occlusion() -> None:
     window = max(2, model.input_size[0] // 4)
-    stride = window // 2
-    windows = count_windows(model.input_size, window, stride)
-    cost = common.price(windows, windows * views.seconds_a_pass(here))
-    key = views.heat_key(here, "occlusion", here.target, None, window, stride, "mean", "logit")
-    heat = common.results().get(key)
-    if heat is None:
-        place = st.empty()
-        if not place.button("Hide parts of it", icon=":material/play_arrow:"):
-            st.caption(f"**Occlusion.** How far the score falls when a part is hidden: {cost}.")
-            st.page_link("app_pages/heatmaps.py", label="Heatmaps", icon=":material/local_fire_department:")
-            return
-        with place.container(), common.running("Hiding parts") as progress:
-            heat = common.known(
-                key, lambda: occlusion(model, view.pixels, here.target, window, stride, progress=progress)
-            )
-    st.image(views.laid(here, heat), width="stretch", alt="Occlusion laid over the picture")
-    st.caption(
-        f"**Occlusion.** Hiding what is red lowers the score of {common.plain(here.label(here.target))}, "
-        f"by up to {views.number(float(heat.values.max()))}."
-    )
+    question = Occlusion(here, window, window // 2)
+    common.wait_for_stopped()
+    question.estimates(question.to_estimate([here.target]))
+    heat, picture = question.best(here.target), st.empty()
+    if heat:
+        picture.image(views.laid(here, heat), width="stretch", alt=f"{views.title_of(heat)} laid over the picture")
+    label = common.plain(here.label(here.target))
+    if exact := question.exact(here.target):
+        fall = views.number(float(exact.values.max()))
+        st.caption(f"**Occlusion.** Hiding what is red lowers the score of {label}, by up to {fall}.")
+        if speed := question.speed(here.target):
+            st.caption(common.plain(f"{speed}."))
+    else:
+        st.caption(f"**Occlusion.** How far the score of {label} falls when a part is hidden.")
+        for note in heat.notes if heat else ():
+            st.caption(common.plain(note))
+        hide_parts(question, picture)
     st.page_link("app_pages/heatmaps.py", label="Heatmaps", icon=":material/local_fire_department:")
+
+
+def hide_parts(question: Occlusion, picture: DeltaGenerator) -> None:
+    """The button that makes the map exact, with its price; what is known so far is drawn into ``picture``."""
+    place = st.empty()
+    if not place.button("Hide parts of it", icon=":material/play_arrow:"):
+        st.caption(f"{common.plain(question.price())}.")
+        return
+
+    def show(so_far: Unfinished) -> None:
+        heat = question.over_estimates(so_far)[here.target]
+        picture.image(views.live(here, heat, Scale.of(heat)), width="stretch", alt="Occlusion so far")
+
+    with place.container(), common.running("Hiding parts", "windows") as progress:
+        question.compute([here.target], progress, common.sparing(show))
+    st.rerun()
 
 
 def show_embedding() -> None:

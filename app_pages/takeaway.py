@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from textwrap import wrap
 from typing import Any
 
 import streamlit as st
 
 from app_pages.common import Chosen
-from app_pages.views import METHOD_TITLES, shown
+from app_pages.views import shown, title_of
 from vizcore.colour import Scale
 from vizcore.export import to_figure, to_npz
 from vizcore.images import Montage, overlay
@@ -76,38 +77,47 @@ def offer_heatmap(here: Chosen, heat: Heatmap, scale: Scale, blend: float) -> No
         return to_figure(
             overlay(photo, heat, box, scale=scale, alpha=blend),
             scale,
-            title=f"{METHOD_TITLES[heat.method]} of {here.label(heat.target)}",
+            title=f"{title_of(heat)} of {here.label(heat.target)}",
             lines=(
                 f"{here.model.title}, {heat.layer or 'input'}, {size}; score {heat.score:.4g}",
                 ", ".join(f"{name} {value}" for name, value in heat.params.items()),
+                *(line for note in heat.notes for line in wrap(note, 100)),
                 here.title,
             ),
             unit=unit_of(heat),
         )
 
-    if heat.method == "occlusion":
-        options = ", ".join(f"{name}={value!r}" for name, value in heat.params.items())
-        function = "from vizcore.occlusion import occlusion"
-        call = f"heat = occlusion(model, view.pixels, {heat.target}, {options})"
-    else:
-        function = "from vizcore.cam import cam"
-        call = f"heat = cam(model, view.pixels, {heat.target}, {heat.method!r}, {heat.layer!r})"
+    imported, call = python_of(heat)
     limits = f"Scale({scale.low:.6g}, {scale.high:.6g})"
     lines = (
         f"# class {heat.target} is {here.label(heat.target)!r}",
+        *(f"# {line}" for note in heat.notes for line in wrap(f"On the page: {note}", 100)),
         call,
         f"picture = overlay(photo, heat, view.box, scale={limits}, alpha={blend:g})",
         'open("heatmap.png", "wb").write(to_png(picture))',
     )
-    imports = (function, "from vizcore.images import Scale, overlay, to_png")
+    imports = (imported, "from vizcore.images import Scale, overlay, to_png")
     offer(here, f"{heat.method} {heat.target} {heat.layer or ''}", heat, figure, imports, "\n".join(lines))
+
+
+def python_of(heat: Heatmap) -> tuple[str, str]:
+    """The import and the line that compute a heatmap; one that was stopped early is computed to its end."""
+    options = ", ".join(f"{name}={value!r}" for name, value in heat.params.items())
+    if heat.method == "occlusion":
+        call = f"heat = occlusion(model, view.pixels, {heat.target}, {options})"
+        return "from vizcore.occlusion import occlusion", call
+    if heat.method == "occlusion_estimate":
+        call = f"(heat,) = estimate_occlusion(model, view.pixels, [{heat.target}], {options})"
+        return "from vizcore.occlusion import estimate_occlusion", call
+    call = f"heat = cam(model, view.pixels, {heat.target}, {heat.method!r}, {heat.layer!r})"
+    return "from vizcore.cam import cam", call
 
 
 def unit_of(heat: Heatmap) -> str:
     """What the numbers of a heatmap are, in words."""
-    if heat.method == "occlusion":
+    if heat.method in ("occlusion", "occlusion_estimate"):
         return f"drop of the {heat.params['score']}"
-    return f"{METHOD_TITLES[heat.method]}, raw"
+    return f"{title_of(heat)}, raw"
 
 
 def python_lines(here: Chosen, imports: tuple[str, ...], call: str) -> str:

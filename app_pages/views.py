@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 
 import numpy as np
@@ -27,6 +28,7 @@ from vizcore.records import GREY_FROM_RGB, ActivationMaps, Filters, Heatmap, Lay
 
 METHOD_TITLES = {**{name: row.title for name, row in cam.CAM_METHODS.items()}, "occlusion": "Occlusion"}
 PHOTO_LEAST, PHOTO_MOST = 336, 900  # pixels of the longer side of a photo on the page
+PHOTO_LIVE = 450  # the same, of a picture that is drawn again and again while a run goes on
 SHEET_WIDTH = 1120  # pixels of a montage: sharp on a projector, and light enough to send
 MAP_SIDE = 112  # larger maps are averaged down on a sheet; one alone is shown whole
 
@@ -85,6 +87,19 @@ def laid(here: common.Chosen, heat: Heatmap | np.ndarray, scale: Scale | None = 
     return to_png(overlay(photo, heat, box, scale=scale, alpha=blend))
 
 
+def live(here: common.Chosen, heat: Heatmap, scale: Scale, blend: float = 0.6) -> str:
+    """As `laid`, but smaller, and an address that holds the picture itself: a file would be gone before it is fetched,
+    as soon as the next one takes its place."""
+    photo, box = shown(here, PHOTO_LIVE)
+    picture = to_png(overlay(photo, heat, box, scale=scale, alpha=blend))
+    return f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+
+
+def title_of(heat: Heatmap) -> str:
+    """What a heatmap is called."""
+    return METHOD_TITLES.get(heat.method, "Occlusion, estimated")
+
+
 def framed(here: common.Chosen) -> bytes:
     """The photo with a frame around what the network saw."""
     photo, box = shown(here)
@@ -92,7 +107,7 @@ def framed(here: common.Chosen) -> bytes:
     return to_png(picture) if len(photo) > len(here.photo) else to_jpeg(picture)
 
 
-def shown(here: common.Chosen) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+def shown(here: common.Chosen, most: int = PHOTO_MOST) -> tuple[np.ndarray, tuple[int, int, int, int]]:
     """The photo at the size of a page, and the box of what the network saw in it.
 
     Each pixel of a tiny photo is made a square, so that it stays sharp; a large one is reduced.
@@ -102,7 +117,7 @@ def shown(here: common.Chosen) -> tuple[np.ndarray, tuple[int, int, int, int]]:
     if factor > 1:
         photo = here.photo.repeat(int(factor), 0).repeat(int(factor), 1)
     else:
-        photo = thumbnail(here.photo, PHOTO_MOST)
+        photo = thumbnail(here.photo, most)
         factor = max(photo.shape[:2]) / longer
     left, top, right, bottom = (round(edge * factor) for edge in here.view.box)
     return photo, (left, top, min(right, photo.shape[1]), min(bottom, photo.shape[0]))

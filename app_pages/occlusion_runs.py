@@ -1,0 +1,199 @@
+"""Occlusion as the pages show it: an estimate at once, then exact values, from a run that may be stopped; its speed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app_pages import common, views
+from vizcore.occlusion import Unfinished, count_windows, estimate_occlusion, occlusion_of
+from vizcore.records import Heatmap, Progress
+
+ESTIMATE_PASSES = 2.5  # what a forward and a backward pass cost, measured in forward passes
+PREPARING = 1.0  # seconds: more than it takes to see what a window can change, which is done once for a network
+WINDOWS = ("window", "windows")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Of a run: ``windows`` hidden in ``seconds``, after ``preparing`` seconds, for so many ``classes`` together.
+
+    ``saved`` is the share, 0 to 1, of the work of a pass for each window.
+    """
+
+    classes: int
+    windows: int
+    seconds: float
+    preparing: float
+    saved: float
+
+    @classmethod
+    def of(cls, run: Unfinished, seconds: float) -> Speed:
+        """``run`` took ``seconds`` in all."""
+        hiding = run.done / run.windows_a_second
+        return cls(len(run.empty), run.done, hiding, max(seconds - hiding, 0.0), run.saved)
+
+    def __str__(self) -> str:
+        together = f" for {self.classes} classes at once" if self.classes > 1 else ""
+        words = [
+            f"{common.counted(self.windows, WINDOWS)} in {measured(self.seconds)}{together}",
+            f"{views.number(self.windows / self.seconds)} a second",
+            f"{100 * self.saved:.0f}\u00a0% of the work saved",
+        ]
+        if self.preparing >= 1:
+            words.append(f"after {measured(self.preparing)} of preparing the network")
+        return ", ".join(words)
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """What a run left that was stopped: its map, which says so in its notes."""
+
+    heat: Heatmap
+    speed: Speed
+
+
+@dataclass(frozen=True)
+class Occlusion:
+    """One question: how far scores fall when windows of the picture are hidden. Options as in `vizcore.occlusion`."""
+
+    here: common.Chosen
+    window: int
+    stride: int
+    baseline: str = "mean"
+    score: str = "logit"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"window": self.window, "stride": self.stride, "baseline": self.baseline, "score": self.score}
+
+    @property
+    def windows(self) -> int:
+        return count_windows(self.here.model.input_size, self.window, self.stride)
+
+    def key(self, target: int) -> tuple[object, ...]:
+        return views.heat_key(self.here, "occlusion", target, None, *self.options.values())
+
+    def exact(self, target: int) -> Heatmap | None:
+        """The map, where all windows were hidden before. Raises the refusal where it was refused."""
+        return common.recall(self.key(target))
+
+    def stopped(self, target: int) -> Stopped | None:
+        """What the run left that came farthest."""
+        return common.recall(("stopped", *self.key(target)))
+
+    def estimate(self, target: int) -> Heatmap | None:
+        return common.recall(("estimate", *self.key(target)))
+
+    def best(self, target: int) -> Heatmap | None:
+        """The best that is known: the exact map, what a stopped run left, the estimate."""
+        if exact := self.exact(target):
+            return exact
+        stopped = self.stopped(target)
+        return stopped.heat if stopped else self.estimate(target)
+
+    def missing(self, targets: Iterable[int]) -> list[int]:
+        """The classes whose exact map is not known."""
+        return [target for target in targets if common.results().get(self.key(target)) is None]
+
+    def to_estimate(self, targets: Iterable[int], besides: float = 0.0) -> list[int]:
+        """The classes of which nothing is known yet, where their estimates need no button, ``besides`` seconds of
+        computing that needs none either."""
+        held, names = common.results().get, ("stopped", "estimate")
+        unknown = [
+            target for target in self.missing(targets) if all(held((name, *self.key(target))) is None for name in names)
+        ]
+        return unknown if besides + self.seconds_to_estimate(unknown) <= common.AT_ONCE else []
+
+    def seconds_to_estimate(self, targets: Sequence[int]) -> float:
+        return ESTIMATE_PASSES * len(targets) * views.seconds_a_pass(self.here)
+
+    def estimates(self, targets: Iterable[int]) -> tuple[Heatmap, ...]:
+        """The estimates of several classes, known from now on."""
+        keys = {target: ("estimate", *self.key(target)) for target in targets}
+        return common.known_each(
+            keys,
+            lambda still_open: estimate_occlusion(self.here.model, self.here.view.pixels, still_open, **self.options),
+        )
+
+    def over_estimates(self, so_far: Unfinished) -> dict[int, Heatmap]:
+        """What a run knows so far, by class; where it knows nothing yet, the estimate."""
+        targets = [heat.target for heat in so_far.empty]
+        return dict(zip(targets, so_far.over(self.estimates(targets)), strict=True))
+
+    def speed(self, target: int) -> Speed | None:
+        """Of the run that gave the exact map, else of the one that was stopped."""
+        if self.exact(target):
+            return common.recall(("speed", *self.key(target)))
+        stopped = self.stopped(target)
+        return stopped.speed if stopped else None
+
+    def price(self) -> str:
+        """By the speed of the last run with such windows; before there was one, at most a pass for each."""
+        rate = common.recall(self._rate)
+        seconds = self.windows / rate if rate else self.windows * views.seconds_a_pass(self.here) + PREPARING
+        return common.price(self.windows, seconds, of=WINDOWS, bound=not rate)
+
+    def compute(
+        self, targets: Sequence[int], progress: Progress, show: Callable[[Unfinished], None] | None = None
+    ) -> tuple[Heatmap, ...]:
+        """The exact maps, in one run for all classes, known from now on. Where it is stopped, what it had is kept."""
+        return common.known_each(
+            {target: self.key(target) for target in targets}, lambda still_open: self._run(still_open, progress, show)
+        )
+
+    @property
+    def _rate(self) -> tuple[object, ...]:
+        return ("windows a second", self.here.model.title, self.window, self.stride)
+
+    def _run(
+        self, targets: list[int], progress: Progress, show: Callable[[Unfinished], None] | None
+    ) -> tuple[Heatmap, ...]:
+        start, last = time.perf_counter(), None
+
+        def keep(so_far: Unfinished) -> None:
+            nonlocal last
+            last = so_far
+            if show:
+                show(so_far)
+
+        try:
+            return occlusion_of(
+                self.here.model, self.here.view.pixels, targets, **self.options, progress=progress, partial=keep
+            )
+        finally:  # Streamlit stops a run with an exception that is no Exception
+            if last:
+                self._keep(targets, last, time.perf_counter() - start)
+
+    def _keep(self, targets: list[int], last: Unfinished, seconds: float) -> None:
+        """Keep what a run came to. The map of all windows is exact, however its run ended."""
+        store, speed = common.results(), Speed.of(last, seconds)
+        store.put(self._rate, last.windows_a_second, seconds)
+        for target, heat in zip(targets, last.heatmaps(), strict=True):
+            key = self.key(target)
+            if last.done == last.total:
+                store.put(key, heat, seconds)
+                store.put(("speed", *key), speed, seconds)
+                continue
+            before = self.stopped(target)
+            if before is None or before.speed.windows < last.done:
+                store.put(("stopped", *key), Stopped(heat, speed), seconds)
+
+
+def measured(seconds: float) -> str:
+    """A duration that is known, to two digits."""
+    return f"{seconds:.{2 if seconds < 1 else 1}f} s" if seconds < 10 else common.duration(seconds)
+
+
+def words_of(run: Unfinished) -> str:
+    """How fast a run is, and how far it came."""
+    return " · ".join(
+        (
+            f"{views.number(run.windows_a_second)} windows a second",
+            f"{100 * run.saved:.0f}\u00a0% of the work saved",
+            f"exact for {math.floor(100 * run.exact)}\u00a0% of the picture",
+        )
+    )
