@@ -112,8 +112,14 @@ def table(rows: Iterable[Row], sides: tuple[str, str] = ("ours", "theirs")) -> s
     lines = [heads, *(row.cells() for row in rows)]
     if not any(line[-1] for line in lines[1:]):
         lines = [line[:-1] for line in lines]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines]
+    return columns(lines[0], lines[1:])
+
+
+def columns(heads: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:
+    """A Markdown table whose columns line up."""
+    rows = [heads, *lines]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    padded = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in rows]
     padded.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(padded)
 

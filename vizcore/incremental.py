@@ -34,7 +34,10 @@ from vizcore.regions import Region, union
 WHOLE = 0.8  # of a map: a part as large as this is not worth the cropping
 AGREES = 1e-4  # of the largest logit: how far the graph's answer to the picture may be from the net's own
 BATCHES = (8, 16, 32)  # variants at once, to choose from by measuring
-BATCH_BYTES = 96 * 2**20  # of the largest map of a batch
+# Bytes: of a net's numbers and maps, and of the maps of a batch. The allocator holds back several times what the largest
+# step of a batch takes, as measured on the nets of the catalogue.
+MEMORY = 500 * 2**20
+HELD_BACK = 3.5
 HEAVY = 2**22  # weights of the dense layers: more of them are read from memory once for many batches
 HEAD_BATCH = 64
 
@@ -93,6 +96,10 @@ class Variants:
         """The same for the variants that change in ``region``, all of them together."""
         return self._program.work(region) if self._program else 0
 
+    def least_work(self, region: Region) -> int:
+        """What cannot be avoided without approximating: the same, of the cells alone that can change."""
+        return self._program.least_work(region) if self._program else 0
+
     def answers(
         self, region: Region, filling: Tensor, masks: Tensor | None = None, batch_size: int | None = None
     ) -> Iterator[tuple[np.ndarray, Tensor]]:
@@ -106,7 +113,7 @@ class Variants:
         held: list[tuple[np.ndarray, Tensor]] = []
         done = 0
         while done < len(order):
-            some = order[done : done + (batch_size or self._batch_size(region[order[done : done + 1]]))]
+            some = order[done : done + (batch_size or self._batch_size(region[order[done : done + BATCHES[-1]]]))]
             done += len(some)
             held.append((some, self._body(region[some], filling, None if masks is None else masks[some])))
             if self._waits(sum(len(numbers) for numbers, _ in held)) and done < len(order):
@@ -127,7 +134,7 @@ class Variants:
             return self._model.logits(self._set_in(patches, region))
         start = time.perf_counter()
         values = self._program.body(self._model.normalise(patches), region)
-        if len(region) in BATCHES:
+        if len(region) in BATCHES and len(self._pace.get(len(region), ())) < 2:
             self._pace.setdefault(len(region), []).append(self.work(region) / (time.perf_counter() - start))
         return values
 
@@ -135,15 +142,19 @@ class Variants:
     def _head(self, values: Tensor) -> Tensor:
         return self._model.checked(self._program.head(values), len(values)) if self._program else values
 
-    def _batch_size(self, one: Region) -> int:
-        """The fastest of BATCHES so far among those that fit; each is tried twice, for no first time is typical."""
+    def _batch_size(self, ahead: Region) -> int:
+        """For the variants ``ahead`` the fastest of BATCHES that fits; each is tried twice, as first times mislead."""
         if self._program is None:
             return BATCHES[0]
-        most = BATCH_BYTES // self._program.most_bytes(one)
-        fitting = [size for size in BATCHES if size <= most]
-        if not fitting:
-            return max(1, most)
-        return min(fitting, key=lambda size: (len(self._pace.get(size, ())) >= 2, -max(self._pace.get(size, [0]))))
+
+        def preference(size: int) -> tuple[bool, float]:
+            return len(self._pace.get(size, ())) >= 2, -max(self._pace.get(size, [0]))
+
+        room = (MEMORY - self._program.bytes) / HELD_BACK
+        for size in sorted(BATCHES, key=preference):
+            if self._program.most_bytes(ahead[:size]) <= room:
+                return size
+        return max(1, int(room / self._program.most_bytes(ahead[:1])))
 
     def _patches(self, region: Region, filling: Tensor, masks: Tensor | None) -> Tensor:
         """RGB pixels (n, 3, h, w) of the cells that are computed: the filling in the region, the picture beside it."""
@@ -191,6 +202,7 @@ class Program:
         whole = Region.whole(1, (height, width))
         self.logits = self.head(self.body(seen, whole, keep=True))
         self.whole_work = self.work(whole)
+        self.bytes = sum(kernel.bytes for kernel in self.kernels) + sum(map(_bytes, self._maps.values()))
 
     def _find_cut(self) -> int:
         """The step behind which the dense layers begin: nothing there reads what lies before it."""
@@ -228,10 +240,25 @@ class Program:
             for number, part in self._regions(region)
         )
 
+    def least_work(self, region: Region) -> int:
+        """The same of the cells that change, variant by variant, though more are computed."""
+        found: dict[int, Region | None] = {0: region}
+        total = 0
+        for number, step in enumerate(self.steps[1:], 1):
+            part = _behind(step, [found[source] for source in step.sources], len(region), whole=math.inf)
+            found[number] = part
+            cells = part.cells if part else np.ones(len(region), int)
+            total += sum(self.kernels[number].work(int(count)) for count in cells)
+        return total
+
     def most_bytes(self, region: Region) -> int:
-        """Of the largest map that is computed for the variants that change in ``region``."""
-        cells = (math.prod(part.size) * self.steps[number].shape[0] for number, part in self._regions(region) if part)
-        return self.logits.element_size() * len(region) * max(cells, default=1)
+        """What the largest step takes for the variants that change in ``region``."""
+        numbers = (
+            math.prod(part.size) * self.steps[number].shape[0] * self.kernels[number].copies
+            for number, part in self._regions(region)
+            if part
+        )
+        return self.logits.element_size() * len(region) * max(numbers, default=1)
 
     def _regions(self, region: Region) -> Iterator[tuple[int, Region | None]]:
         """What is computed of each step's result, without computing it."""
@@ -296,20 +323,31 @@ class Program:
         """The picture's own map of a step with what lies beyond its border, channels last."""
         key = (source, padding, outside)
         if key not in self._padded:
-            padded = F.pad(self._maps[source], padding, value=outside) if any(padding) else self._maps[source]
-            self._padded[key] = padded.contiguous(memory_format=torch.channels_last)
+            own = self._maps[source]
+            padded = F.pad(own, padding, value=outside) if any(padding) else own
+            self._padded[key] = padded = padded.contiguous(memory_format=torch.channels_last)
+            left, top = padding[0], padding[2]
+            # One copy is enough.
+            self._maps[source] = padded[:, :, top : top + own.shape[2], left : left + own.shape[3]]
         return self._padded[key]
 
 
-def _behind(step: Step, regions: list[Region | None], count: int) -> Region | None:
-    """What is computed of a step's result where ``regions`` of its sources change; None where it is no map."""
+def _behind(step: Step, regions: list[Region | None], count: int, whole: float = WHOLE) -> Region | None:
+    """What is computed of a step's result where ``regions`` of its sources change; None where it is no map.
+
+    From a share of ``whole`` on that is the whole map.
+    """
     changed = [region for region in regions if region]
     if not step.is_local or len(changed) < len(regions):
         return Region.whole(count, step.size) if step.is_map else None
     if step.reach:
         changed[0] = changed[0].through(step.reach, step.size)
     region = union(changed)
-    return Region.whole(count, step.size) if region.share >= WHOLE else region
+    return Region.whole(count, step.size) if region.share >= whole else region
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
 
 
 def _set_in(crops: Tensor, parts: Tensor, down: np.ndarray, right: np.ndarray) -> None:

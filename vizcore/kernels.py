@@ -40,7 +40,13 @@ FUSED_BEHIND_SUM = (aten.relu.default,)
 
 
 class Kernel:
-    """An operation with its numbers: of whole results, or of maps cell by cell."""
+    """An operation with its numbers: of whole results, or of maps cell by cell.
+
+    ``bytes`` are of what it holds beside the net's own numbers, ``copies`` how many maps of the size of its result it
+    takes to compute one.
+    """
+
+    bytes, copies = 0, 2
 
     def __init__(self, call: Call, tensors: Mapping[str, Tensor]) -> None:
         def number_of(leaf: Any) -> Any:
@@ -152,12 +158,23 @@ class Convolution(Window):
 
     def __init__(self, step: Step, tensors: Mapping[str, Tensor]) -> None:
         super().__init__(step, tensors)
-        _, _, _, self.stride, _, self.dilation, _, _, self.groups = self.args
-        self.weight, self.bias = self._folded(tensors)
+        _, weight, _, self.stride, _, self.dilation, _, _, self.groups = self.args
+        weight, bias = self._folded(tensors)
+        self.weights, self.bias = weight.numel(), bias
         self.activation = Kernel(step.activation, tensors) if step.activation else None
-        on_cpu = self.weight.dtype == torch.float32 and self.weight.device.type == "cpu"
-        self.winograd = Winograd(self.weight, self.bias) if on_cpu and self._suits_winograd() else None
-        self.packed = self._packed() if on_cpu and not self.winograd and torch.backends.mkldnn.is_available() else None
+        self.winograd: Winograd | None = None
+        self.packed: Tensor | None = None
+        if weight.dtype == torch.float32 and weight.device.type == "cpu":
+            if self.groups == 1 and {*self.stride, *self.dilation} == {1} and Winograd.pays(weight):
+                self.winograd = Winograd(weight, bias)
+            elif torch.backends.mkldnn.is_available():
+                layout = ([0, 0], self.stride, self.dilation, self.groups)
+                self.packed = torch.ops.mkldnn._reorder_convolution_weight(weight, *layout, None)
+        self.copies = 10 if self.winograd else 2
+        self.bytes = weight.numel() * weight.element_size() * (4 if self.winograd else 1)
+        # One copy is enough.
+        self.weight = None if self.winograd or self.packed is not None else weight
+        self.args = []
 
     def _folded(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         """Weight and bias of the convolution and the normalisation behind it as one; each weight is rounded once."""
@@ -170,15 +187,8 @@ class Convolution(Window):
         moved = moved + (0 if shift is None else shift.double())
         return weight * factor.to(weight).view(-1, 1, 1, 1), moved.to(weight)
 
-    def _suits_winograd(self) -> bool:
-        return self.groups == 1 and {*self.stride, *self.dilation} == {1} and Winograd.pays(self.weight)
-
-    def _packed(self) -> Tensor:
-        layout = ([0, 0], self.stride, self.dilation, self.groups)
-        return torch.ops.mkldnn._reorder_convolution_weight(self.weight, *layout, None)
-
     def work(self, cells: int) -> int:
-        return cells * self.weight.numel()
+        return cells * self.weights
 
     def on_whole(self, values: Tensor, *others: Tensor) -> Tensor:
         before = [reach.before for reach in self.reach]
@@ -202,6 +212,7 @@ class Convolution(Window):
         elif self.packed is not None:
             result = self._fused(values, padding, activation=None)
         else:
+            assert self.weight is not None
             result = F.conv2d(values, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
         for other in others:
             result += other

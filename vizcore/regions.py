@@ -107,6 +107,11 @@ class Region:
         return self.rows.length, self.columns.length
 
     @property
+    def cells(self) -> np.ndarray:
+        """(n,) how many cells change."""
+        return (self.rows.last - self.rows.first) * (self.columns.last - self.columns.first)
+
+    @property
     def share(self) -> float:
         """How much of the map is computed, 0 to 1."""
         return self.rows.length * self.columns.length / (self.rows.size * self.columns.size)

@@ -71,15 +71,17 @@ class Winograd:
         down, across = -(-(height - 2) // TILE), -(-(width - 2) // TILE)
         tiles = count * down * across
         cells = maps.permute(0, 2, 3, 1).reshape(-1, channels)  # (N·h·w, C), no copy
+        # Each of these is two or three times as large as the maps, and goes when the next is there.
         tiled = cells.index_select(0, _cells(count, height, width)).view(READS * READS, tiles * channels)
-        product = torch.bmm((self._into @ tiled).view(READS * READS, tiles, channels), self._kernel)
-        outputs = torch.addmm(self._bias.repeat(tiles), self._back, product.view(READS * READS, -1))  # (16, tiles · K)
-        outputs = outputs.view(TILE, TILE, count, down, across, -1).permute(2, 3, 0, 4, 1, 5)
-        result = outputs.reshape(count, TILE * down, TILE * across, -1)[:, : height - 2, : width - 2]
+        tiled = (self._into @ tiled).view(READS * READS, tiles, channels)
+        tiled = torch.bmm(tiled, self._kernel).view(READS * READS, -1)  # (36, tiles · K)
+        tiled = torch.addmm(self._bias.repeat(tiled.shape[1] // len(self._bias)), self._back, tiled)  # (16, tiles · K)
+        tiled = tiled.view(TILE, TILE, count, down, across, -1).permute(2, 3, 0, 4, 1, 5)
+        result = tiled.reshape(count, TILE * down, TILE * across, -1)[:, : height - 2, : width - 2]
         return result.permute(0, 3, 1, 2)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _cells(count: int, height: int, width: int) -> Tensor:
     """Which cell of maps (N, h, w) is read at each place of each tile, (36 · tiles,); beyond the border any will do."""
     rows = TILE * np.arange(-(-(height - 2) // TILE)) + np.arange(READS)[:, None]  # (6, tiles down)
