@@ -73,9 +73,9 @@ def error(found: Tensor, expected: Tensor) -> float:
     """The largest difference as a share of the largest logit."""
     assert found.shape == expected.shape
     assert found.dtype == expected.dtype
-    return float((found - expected).abs().max() / expected.abs().max())
+    return float((found - expected).detach().abs().max() / expected.detach().abs().max())
 
 
 def effect(expected: Tensor, whole: Tensor) -> float:
     """How far hiding moves a logit at most, likewise: where this vanishes, agreement proves nothing."""
-    return float((expected - whole).abs().max() / expected.abs().max())
+    return float((expected - whole).detach().abs().max() / expected.detach().abs().max())
