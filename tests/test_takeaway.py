@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from app_pages import common, picture_sets, takeaway, views
+from app_pages.occlusion_runs import Occlusion
 from vizcore.colour import Scale
 from vizcore.export import to_figure, to_npz
 from vizcore.records import ActivationMaps, Embedding, Filters, Heatmap
@@ -85,6 +87,52 @@ def test_the_python_of_occlusion_gives_the_heatmap_on_the_page() -> None:
         shown = common.results().get(key)
         np.testing.assert_allclose(heat.values, shown.values, rtol=1e-4, atol=1e-6)
         assert dict(heat.params) == dict(shown.params)
+
+
+def test_the_python_of_an_estimate_gives_the_estimate_on_the_page() -> None:
+    app = visit("heatmaps", model="LeNet-5", digit="Digit 8")
+    app.button_group(key="methods").set_value(["occlusion"]).run()
+    app.number_input(key="stride of lenet5").set_value(3).run()
+    question = Occlusion(chosen(app), 4, 3)
+    for script in scripts(app, "estimate_occlusion(model, view.pixels"):
+        heat = results_of(script)["heat"]
+        shown = question.estimate(heat.target)
+        np.testing.assert_allclose(heat.values, shown.values, rtol=1e-4, atol=1e-6)
+        assert heat.method == shown.method == "occlusion_estimate"
+
+
+def test_an_occlusion_that_was_stopped_says_so_in_all_that_is_taken_away_and_its_python_hides_all_windows() -> None:
+    app = visit("heatmaps", model="LeNet-5", digit="Digit 8")
+    app.button_group(key="methods").set_value(["occlusion"]).run()
+    app.number_input(key="stride of lenet5").set_value(4).run()
+    here, question = chosen(app), Occlusion(chosen(app), 4, 4)
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        question.compute([here.target], stop)
+    app.run()
+    heat = question.best(here.target)
+    facts = json.loads(str(np.load(io.BytesIO(to_npz(heat)), allow_pickle=False)["facts"]))
+    assert facts["method"] == "occlusion"
+    assert re.match(r"Stopped early: \d+ of 49 windows were hidden", facts["notes"][0])
+    offered: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(takeaway, "offer", lambda *args: offered.append(args))
+        patch.setattr(takeaway, "to_figure", lambda *args, lines, **options: "\n".join(lines).encode())
+        takeaway.offer_heatmap(here, heat, Scale.of(heat), 0.6)
+        (_, _, record, figure, _, call), *_ = offered
+        lines = figure().decode()
+    assert record is heat
+    assert "Stopped early" in lines
+    assert "# On the page: Stopped early" in call
+    (script,) = [script for script in scripts(app, "heat = occlusion(") if "Stopped early" in script]
+    made = results_of(script)["heat"]
+    assert made.notes == ()
+    assert not np.allclose(made.values, heat.values)
+    (whole,) = question.compute([here.target], lambda done, total: None)
+    np.testing.assert_allclose(made.values, whole.values, rtol=1e-4, atol=1e-5)
 
 
 def test_the_python_of_the_layers_page_gives_its_filters_and_its_maps() -> None:
@@ -218,11 +266,12 @@ def test_the_archive_has_every_number_and_every_fact_and_no_pickle(name: str) ->
 # ---- figures ------------------------------------------------------------------------------------------------
 
 
-def figure(title: str = "Grad-CAM of tabby", height: int = 300, width: int = 451, **scale: Any) -> np.ndarray:
+def figure(
+    title: str = "Grad-CAM of tabby", height: int = 300, width: int = 451, more: tuple[str, ...] = (), **scale: Any
+) -> np.ndarray:
+    lines = ("one", title, "three", *more)
     picture = pictures.scene(height, width)
-    data = to_figure(
-        picture, Scale.of(NUMBERS[0], **scale), title=title, lines=("one", title, "three"), unit="drop of the logit"
-    )
+    data = to_figure(picture, Scale.of(NUMBERS[0], **scale), title=title, lines=lines, unit="drop of the logit")
     with Image.open(io.BytesIO(data)) as file:
         assert file.format == "PNG"
         return np.asarray(file.convert("RGB"))
@@ -237,6 +286,13 @@ def test_a_figure_is_sharp_enough_to_print_and_has_the_form_of_its_picture(heigh
     rows, columns = np.flatnonzero(ink.sum(1) > ink.shape[1] // 4), np.flatnonzero(ink.any(0))
     assert len(rows) > 0
     assert len(columns) > drawn.shape[1] // 3
+
+
+@pytest.mark.parametrize("more", [0, 1, 2, 4, 8])
+def test_a_figure_has_room_for_its_title_however_many_facts_it_states(more: int) -> None:
+    drawn = figure(title="Occlusion, estimated, of a class", more=("Stopped early.",) * more)
+    assert (drawn[:6] == 255).all(), "nothing is cut off at the upper edge"
+    assert (drawn[-3:] == 255).all(), "nor at the lower"
 
 
 @pytest.mark.parametrize("name", ["$x$", "$\\frac{1}{", "a $ b", "<b>&amp;", "\\alpha_{", "\N{CAT FACE} 猫", "x" * 300])

@@ -55,7 +55,8 @@ def to_figure(
 
     height, width = picture.shape[:2]
     inches = max(6.4, width / DPI)
-    figure = Figure(figsize=(inches, inches * height / width + 1.6), dpi=DPI, layout="constrained")
+    besides = 1.1 + 0.17 * len(lines)  # inches for the title, the bar, and the facts line by line
+    figure = Figure(figsize=(inches, inches * height / width + besides), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     axes.imshow(picture, interpolation="nearest")
     axes.set_axis_off()
