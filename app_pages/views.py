@@ -97,7 +97,7 @@ def live(here: common.Chosen, heat: Heatmap, scale: Scale, blend: float = 0.6) -
 
 def title_of(heat: Heatmap) -> str:
     """What a heatmap is called."""
-    return METHOD_TITLES.get(heat.method, "Occlusion, estimated")
+    return METHOD_TITLES.get(heat.method, "Estimated occlusion")
 
 
 def framed(here: common.Chosen) -> bytes:

@@ -145,7 +145,9 @@ def test_the_first_visit_shows_a_cat_its_classes_and_five_views_of_it(page: Page
     text = main_text(page)
     for words in ("Filters.", "Activation maps.", "Grad-CAM.", "Occlusion.", "t-SNE."):
         assert words in text
-    assert len(re.findall(r"\d+ passes, about .+? on this machine", text)) == 2, "the costly views show their price"
+    prices = re.findall(r"\d+ (passes|windows), (?:about|at most) .+? on this machine", text)
+    assert prices == ["windows", "passes"], "the costly views show their price"
+    assert "Estimate from one gradient; no window was hidden yet." in text
     screenshot(page, "overview")
 
 
@@ -268,9 +270,7 @@ def set_number(page: Page, label: str, value: int) -> None:
     wait_until_idle(page)
 
 
-def test_heatmaps_of_two_classes_by_several_methods_and_occlusion_that_can_be_stopped(
-    page: Page, tmp_path: Path
-) -> None:
+def test_heatmaps_of_two_classes_by_several_methods(page: Page, tmp_path: Path) -> None:
     open_menu_page(page, "Heatmaps")
     maps = images(page).and_(page.get_by_alt_text(re.compile(" laid over Cat$")))
     expect(maps).to_have_count(4)  # two methods, two classes
@@ -296,34 +296,89 @@ def test_heatmaps_of_two_classes_by_several_methods_and_occlusion_that_can_be_st
         pill(page, name).click()
         wait_until_idle(page)
     expect(page.get_by_text("Choose a method above")).to_be_visible()
-
-    pill(page, "Occlusion").click()
+    segment(page, "one for each method")
+    pill(page, "HiResCAM").click()
     wait_until_idle(page)
-    set_number(page, "Window", 64)
-    set_number(page, "Stride", 64)
-    expect(page.get_by_text(re.compile(r"32 passes, about .+ on this machine"))).to_be_visible()
-    compute = page.get_by_role("button", name="Compute Occlusion")
-    compute.click()
-    expect(page.get_by_role("button", name="Cancel")).to_be_visible()
-    expect(page.get_by_test_id("stProgress").filter(has_text="Occlusion of")).to_contain_text(re.compile(r"\d+ of 16"))
-    expect(maps).to_have_count(2, timeout=WAIT)
-    wait_until_idle(page)
-    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
-    pixels(page, maps.nth(0))
-    assert "drop of the logit" in main_text(page)
     screenshot(page, "heatmaps")
 
+
+def test_occlusion_is_an_estimate_at_first_then_exact_and_a_cancel_keeps_what_is_known(
+    page: Page, tmp_path: Path
+) -> None:
+    open_menu_page(page, "Heatmaps")
+    for name in ("Grad-CAM", "HiResCAM", "Occlusion"):
+        pill(page, name).click()
+        wait_until_idle(page)
+    set_number(page, "Window", 48)
+    set_number(page, "Stride", 24)
+    estimates = images(page).and_(page.get_by_alt_text(re.compile("^Estimated occlusion of .* laid over Cat$")))
+    exact = images(page).and_(page.get_by_alt_text(re.compile("^Occlusion of .* laid over Cat$")))
+    live = images(page).and_(page.get_by_alt_text(re.compile("^Occlusion of .* laid over Cat, so far$")))
+    bar = page.get_by_test_id("stProgress").filter(has_text="Occlusion")
+    cancel = page.get_by_role("button", name="Cancel")
+
+    expect(estimates).to_have_count(2)  # nobody has pressed a button yet
+    expect(page.get_by_text("Estimate from one gradient; no window was hidden yet.")).to_have_count(2)
+    expect(page.get_by_text(re.compile("81 windows, at most .+ on this machine"))).to_be_visible()
+    guessed = pixels(page, estimates.first)
+    screenshot(page, "occlusion estimated")
+    page.get_by_role("button", name="Compute Occlusion").click()
+    expect(cancel).to_be_visible()
+    expect(bar).to_contain_text(re.compile(r"Occlusion: \d+ of 81 windows, about .+ left"), timeout=WAIT)
+    expect(exact).to_have_count(2, timeout=WAIT)
+    wait_until_idle(page)
+    expect(estimates).to_have_count(0)
+    expect(cancel).to_have_count(0)
+    assert not np.array_equal(guessed, pixels(page, exact.first))
+    facts = r"81 windows in [\d.]+ s for 2 classes at once, [\d.,]+ a second, \d+\s% of the work saved"
+    assert len(re.findall(facts, main_text(page))) == 2
+    assert "drop of the logit" in main_text(page)
+    screenshot(page, "occlusion")
+
     set_number(page, "Stride", 4)
-    compute.click()
-    expect(page.get_by_test_id("stProgress").filter(has_text="Occlusion of")).to_contain_text(
-        re.compile(r"of 1,681, about .+ left"), timeout=WAIT
+    expect(estimates).to_have_count(2)
+    page.get_by_role("button", name="Compute Occlusion").click()
+    expect(bar).to_contain_text(re.compile(r"of 2,025 windows, about .+ left"), timeout=WAIT)
+    expect(live).to_have_count(2, timeout=WAIT)
+    first = live.first.get_attribute("src")
+    expect(live.first).not_to_have_attribute("src", first or "", timeout=WAIT)  # the picture follows
+    speed = page.get_by_text(
+        re.compile(r"windows a second · \d+\s% of the work saved · exact for \d+\s% of the picture")
     )
-    page.get_by_role("button", name="Cancel").click()
-    wait_until_idle(page, timeout=10_000)
-    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
-    expect(compute).to_be_visible()
-    set_number(page, "Stride", 64)
-    expect(maps).to_have_count(2)  # what had been computed is still there
+    expect(speed).to_be_visible()
+    screenshot(page, "occlusion runs", full=False)
+    cancel.click()
+    wait_until_idle(page, timeout=20_000)
+    expect(cancel).to_have_count(0)
+    stopped = page.get_by_text(re.compile(r"Stopped early: [\d,]+ of 2,025 windows were hidden"))
+    expect(stopped).to_have_count(2)
+    expect(exact).to_have_count(2)
+    hidden = windows_in(stopped.first)
+    assert 0 < hidden < 2025
+    take_away(page)
+    with np.load(saved(page, "Numbers", tmp_path), allow_pickle=False) as file:
+        assert "Stopped early" in json.loads(str(file["facts"]))["notes"][0]
+        part = file["values"]
+    assert part.shape == (224, 224)
+    assert part.any()
+    page.keyboard.press("Escape")
+    screenshot(page, "occlusion stopped")
+
+    page.get_by_role("button", name="Compute all windows").click()
+    expect(bar).to_contain_text(re.compile(r"of 2,025 windows, about .+ left"), timeout=WAIT)
+    set_number(page, "Stride", 24)  # a changed control stops the run as well
+    expect(stopped).to_have_count(0)
+    expect(exact).to_have_count(2)  # what was exact before is still there
+    assert len(re.findall(facts, main_text(page))) == 2
+    set_number(page, "Stride", 4)
+    expect(stopped).to_have_count(2)
+    assert windows_in(stopped.first) >= hidden, "a part gives way to a larger one alone"
+
+
+def windows_in(note: Locator) -> int:
+    """The windows that were hidden, by the note of a map that is not whole."""
+    (count,) = re.findall(r"early: ([\d,]+) of", note.inner_text())
+    return int(count.replace(",", ""))
 
 
 def test_a_changed_control_stops_a_run(page: Page) -> None:
