@@ -33,11 +33,11 @@ from vizcore.regions import Region, union
 
 WHOLE = 0.8  # of a map: a part as large as this is not worth the cropping
 AGREES = 1e-4  # of the largest logit: how far the graph's answer to the picture may be from the net's own
-BATCHES = (8, 16, 32)  # variants at once, to choose from by measuring
+BATCHES = (6, 12, 24)  # variants at once, to choose from by measuring
 # Bytes: of a net's numbers and maps, and of a batch. The allocator holds back several times what the largest
 # step of a batch takes, as measured on the nets of the catalogue.
 MEMORY = 500 * 2**20
-HELD_BACK = 3.5
+HELD_BACK = 7
 HEAVY = 2**22  # weights of the dense layers: more of them are read from memory once for many batches
 HEAD_BATCH = 64
 
