@@ -211,8 +211,10 @@ def show_reading(method: str) -> None:
             )
             st.markdown(
                 "The values are exact, and come fast because only what a window can change is computed again "
-                "(Nakandala et al., 2019). The **estimate** before that takes the score for a straight line: it "
-                "multiplies what hiding would change by the gradient. Good for a first look, and no more."
+                "(Nakandala et al., 2019). While they come, a pixel is exact once every window over it was hidden; "
+                "before that it shows the mean of those that were. The **estimate** at first takes the score for a "
+                "straight line: it multiplies what hiding would change by the gradient. Good for a first look, and no "
+                "more."
             )
             st.caption(
                 "Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014. Nakandala, Kumar & "
@@ -351,6 +353,8 @@ def facts_of(grid: Grid, heat: Heatmap, state: str | None) -> Iterator[str]:
     yield f"{heat.layer}, {size}" if heat.layer else f"{size} pixels"
     if state is None:
         yield f"{common.results().seconds(grid.key(heat.method, heat.target)):.2f} s"
+    elif state == "estimate":
+        yield f"{common.results().seconds(grid.occlusion.estimate_key(heat.target)):.2f} s"
     elif speed := grid.occlusion.speed(heat.target):
         yield str(speed)
     if state in (None, "exact"):  # of an unfinished map the sum means nothing

@@ -85,8 +85,11 @@ class Occlusion:
         """What the run left that came farthest."""
         return common.recall(("stopped", *self.key(target)))
 
+    def estimate_key(self, target: int) -> tuple[object, ...]:
+        return ("estimate", *self.key(target))
+
     def estimate(self, target: int) -> Heatmap | None:
-        return common.recall(("estimate", *self.key(target)))
+        return common.recall(self.estimate_key(target))
 
     def best(self, target: int) -> Heatmap | None:
         """The best that is known: the exact map, what a stopped run left, the estimate."""
@@ -102,10 +105,9 @@ class Occlusion:
     def to_estimate(self, targets: Iterable[int], besides: float = 0.0) -> list[int]:
         """The classes of which nothing is known yet, where their estimates need no button, ``besides`` seconds of
         computing that needs none either."""
-        held, names = common.results().get, ("stopped", "estimate")
-        unknown = [
-            target for target in self.missing(targets) if all(held((name, *self.key(target))) is None for name in names)
-        ]
+        held = common.results().get
+        missing = [target for target in self.missing(targets) if not self.stopped(target)]
+        unknown = [target for target in missing if held(self.estimate_key(target)) is None]
         return unknown if besides + self.seconds_to_estimate(unknown) <= common.AT_ONCE else []
 
     def seconds_to_estimate(self, targets: Sequence[int]) -> float:
@@ -113,7 +115,7 @@ class Occlusion:
 
     def estimates(self, targets: Iterable[int]) -> tuple[Heatmap, ...]:
         """The estimates of several classes, known from now on."""
-        keys = {target: ("estimate", *self.key(target)) for target in targets}
+        keys = {target: self.estimate_key(target) for target in targets}
         return common.known_each(
             keys,
             lambda still_open: estimate_occlusion(self.here.model, self.here.view.pixels, still_open, **self.options),

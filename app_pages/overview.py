@@ -4,7 +4,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app_pages import common, picture_sets, takeaway, views
-from app_pages.occlusion_runs import Occlusion
+from app_pages.occlusion_runs import Occlusion, words_of
 from vizcore.filters import order
 from vizcore.images import Scale, to_png
 from vizcore.occlusion import Unfinished
@@ -100,24 +100,27 @@ def show_occlusion() -> None:
             st.caption(common.plain(f"{speed}."))
     else:
         st.caption(f"**Occlusion.** How far the score of {label} falls when a part is hidden.")
-        for note in heat.notes if heat else ():
-            st.caption(common.plain(note))
-        hide_parts(question, picture)
+        hide_parts(question, picture, heat.notes if heat else ())
     st.page_link("app_pages/heatmaps.py", label="Heatmaps", icon=":material/local_fire_department:")
 
 
-def hide_parts(question: Occlusion, picture: DeltaGenerator) -> None:
+def hide_parts(question: Occlusion, picture: DeltaGenerator, notes: tuple[str, ...]) -> None:
     """The button that makes the map exact, with its price; what is known so far is drawn into ``picture``."""
-    place = st.empty()
-    if not place.button("Hide parts of it", icon=":material/play_arrow:"):
+    words, asking, bar = st.empty(), st.empty(), st.container()
+    words.caption(common.plain(" ".join(notes)))
+    with asking.container():
+        asked = st.button("Hide parts of it", icon=":material/play_arrow:")
         st.caption(f"{common.plain(question.price())}.")
+    if not asked:
         return
+    asking.empty()
 
     def show(so_far: Unfinished) -> None:
+        words.caption(common.plain(words_of(so_far)))
         heat = question.over_estimates(so_far)[here.target]
         picture.image(views.live(here, heat, Scale.of(heat)), width="stretch", alt="Occlusion so far")
 
-    with place.container(), common.running("Hiding parts", "windows") as progress:
+    with bar, common.running("Hiding parts", "windows") as progress:
         question.compute([here.target], progress, common.sparing(show))
     st.rerun()
 
