@@ -19,6 +19,7 @@ PAGES = (
     ("app_pages/overview.py", "Overview", ":material/visibility:", True),
     ("app_pages/layers.py", "Layers", ":material/layers:", False),
     ("app_pages/heatmaps.py", "Heatmaps", ":material/local_fire_department:", False),
+    ("app_pages/hiding.py", "Hide", ":material/ink_eraser:", False),
     ("app_pages/embedding.py", "Embedding", ":material/scatter_plot:", False),
 )
 

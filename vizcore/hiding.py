@@ -282,7 +282,7 @@ class _Search:
         self.model, self.pixels, self.grid, self.filling, self.progress = model, pixels, grid, filling, progress
         self.variants = variants or Variants(model, pixels)  # of the picture as it is now
         self.hidden = np.zeros(grid.count**2, bool)
-        self.target = 0
+        self.target = self.last = 0
         self.moves: list[int] = []
         self.hides: list[bool] = []
         self.logits = [self.variants.logits[0].cpu().numpy()]
@@ -290,28 +290,32 @@ class _Search:
 
     def hide_one(self) -> bool:
         """Hide the cell that lowers the margin most; False where the answer is overturned, or no cell is left."""
-        if self.margins(self.variants.logits)[0] < 0 or self.hidden.all():
+        if self.is_overturned or self.hidden.all():
             return False
         shown = np.flatnonzero(~self.hidden)
         most = self.tried + len(shown) * (len(shown) + 1) // 2
-        number = int(shown[self.tries(shown, self.filling, most).argmin()])
-        self.take(number, self.changed_by(number))
+        self.turn(int(shown[self.tries(shown, self.filling, most).argmin()]))
+        self.note()
         return True
 
     def show_one(self) -> bool:
         """Show the cell again without which the answer is most clearly overturned; False where each is needed."""
         hidden = np.flatnonzero(self.hidden)
-        if self.margins(self.variants.logits)[0] >= 0 or len(hidden) < 2:
+        if not self.is_overturned or len(hidden) < 2:
             return False
         margins = self.tries(hidden, self.pixels, self.tried + len(hidden) * (len(hidden) + 1) // 2)
         if margins.min() >= 0:
             return False
-        number = int(hidden[margins.argmin()])
-        variants = self.changed_by(number)
-        if self.margins(variants.logits)[0] >= 0:  # by rounding: the nearest to a tie
+        self.turn(int(hidden[margins.argmin()]))
+        if not self.is_overturned:  # a tie but for rounding, and the net itself says so
+            self.turn(int(hidden[margins.argmin()]))
             return False
-        self.take(number, variants)
+        self.note()
         return True
+
+    @property
+    def is_overturned(self) -> bool:
+        return bool(self.margins(self.variants.logits)[0] < 0)
 
     def tries(self, numbers: np.ndarray, filling: Tensor, most: int) -> np.ndarray:
         """The margins (m,) with ``filling`` in one of the cells, each in turn."""
@@ -323,21 +327,20 @@ class _Search:
                 self.progress(self.tried, most)
         return margins
 
-    def changed_by(self, number: int) -> Variants:
-        """Of the picture with one cell changed: the net's own answer decides, and the next tries are small again."""
-        hidden = self.hidden.copy()
-        hidden[number] = not hidden[number]
-        mask = self.grid.mask([self.grid.place(int(n)) for n in np.flatnonzero(hidden)])
-        return Variants(
-            self.model, torch.where(torch.from_numpy(mask).to(self.pixels.device), self.filling, self.pixels)
-        )
-
-    def take(self, number: int, variants: Variants) -> None:
+    def turn(self, number: int) -> None:
+        """Hide a cell, or show it again. The net itself answers, and what is tried next is small again."""
         self.hidden[number] = not self.hidden[number]
-        self.variants = variants
-        self.moves.append(number)
-        self.hides.append(bool(self.hidden[number]))
-        self.logits.append(variants.logits[0].cpu().numpy())
+        self.last = number
+        mask = torch.from_numpy(self.grid.mask([self.grid.place(int(n)) for n in np.flatnonzero(self.hidden)]))
+        picture = torch.where(mask.to(self.pixels.device), self.filling, self.pixels)
+        del self.variants  # their maps go before others come
+        self.variants = Variants(self.model, picture)
+
+    def note(self) -> None:
+        """The last turn was a step."""
+        self.moves.append(self.last)
+        self.hides.append(bool(self.hidden[self.last]))
+        self.logits.append(self.variants.logits[0].cpu().numpy())
 
     def margins(self, logits: Tensor) -> np.ndarray:
         """(n, K) to (n,): the target's logit minus the highest other one, float64."""
