@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import streamlit as st
 from PIL import Image
-from streamlit_drawable_canvas import st_canvas
 from streamlit_image_coordinates import streamlit_image_coordinates
 
 from app_pages import common, views
@@ -115,6 +114,8 @@ def page_size(here: common.Chosen) -> tuple[int, int]:
 
 def brush(here: common.Chosen, painting: Painting, grid: CellGrid, width: int) -> None:
     """A canvas to paint on; ``width`` of the brush in pixels of the page. What is painted is in ``painting``."""
+    from streamlit_drawable_canvas import st_canvas  # on import it asks the running server where its files are
+
     key = f"canvas {here.digest} {page_size(here)}"
     if key not in st.session_state:  # it was not on the page a moment ago
         painting.tell()

@@ -39,7 +39,7 @@ from vizcore.records import (
 from vizcore.regions import Region, Span
 
 CELLS = 7  # rows and columns of the grid, as of the last maps of most nets
-TOGETHER = 8  # variants at once: always as many, so that sums are rounded alike and equal cells are taken in order
+TOGETHER = 8  # variants at once: always as many, so that sums are rounded alike and steps do not change with the speed
 
 
 def hide(
