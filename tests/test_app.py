@@ -449,6 +449,18 @@ def test_on_a_network_that_takes_long_nothing_is_estimated_before_the_button_is_
     assert [heat.method for heat in drawn[:2]] == ["occlusion_estimate"] * 2, "the first picture of a run"
 
 
+def test_an_estimate_waits_where_the_other_methods_take_their_time_already(
+    nothing_known: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(common, "seconds_a_pass", lambda name, untrained: 0.5)
+    app = visit("heatmaps", model="LeNet-5", digit="Digit 7")
+    common.results.clear()
+    app.button_group(key="methods").set_value(["grad_cam", "hires_cam", "occlusion"]).run()
+    assert states(app) == []
+    app.button_group(key="methods").set_value(["occlusion"]).run()
+    assert states(app) == ["estimate"] * 2
+
+
 def test_while_occlusion_runs_the_bar_counts_windows_and_exact_values_take_the_place_of_the_estimate(
     nothing_known: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
