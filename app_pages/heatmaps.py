@@ -1,13 +1,13 @@
 """Heatmaps: which regions speak for a class, by several methods, for several classes, on one scale."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app_pages import common, takeaway, views
+from app_pages import common, views
+from app_pages.heatmap_cells import Known, Look, places_for, show_maps
 from app_pages.occlusion_runs import Occlusion, words_of
 from vizcore.cam import CAM_METHODS, cam
 from vizcore.images import Scale
@@ -16,9 +16,7 @@ from vizcore.records import Heatmap, LensError, Progress
 
 here = common.chosen()
 model = here.model
-FAINT = 0.05  # of a scale: hardly to be seen
 GRADIENT_PASSES = 1.3  # what a gradient method takes at most, measured in forward passes
-BADGES = {"estimate": "orange", "stopped early": "orange", "exact": "blue"}
 
 
 @dataclass(frozen=True)
@@ -55,24 +53,16 @@ class Grid:
         targets = self.targets if "occlusion" in self.methods else []
         return self.occlusion.to_estimate(targets, besides=seconds_of(quick))
 
+    def known(self, method: str, target: int) -> Known:
+        heat = self.compute(method, target)
+        return Known(heat, f"{common.results().seconds(self.key(method, target)):.2f} s")
+
     def compute(self, method: str, target: int, progress: Progress | None = None) -> Heatmap:
         """The map of a CAM method, known from now on."""
         return common.known(
             self.key(method, target),
             lambda: cam(model, here.view.pixels, target, method, self.layer, progress=progress),
         )
-
-
-@dataclass(frozen=True)
-class Look:
-    """How maps are coloured: ``scaling`` by one scale for each "row", one for "all", or "each" its own."""
-
-    scaling: str
-    for_all: Scale | None
-    blend: float
-
-    def scale(self, heat: Heatmap, for_row: Scale) -> Scale:
-        return {"each": Scale.of(heat), "row": for_row}.get(self.scaling, self.for_all or for_row)
 
 
 def seconds_of(quick: list[tuple[str, int]]) -> float:
@@ -241,7 +231,7 @@ def show_row(grid: Grid, method: str, waiting: list[tuple[str, int]], look: Look
         elif cells := [cell for cell in waiting if cell[0] == method]:
             compute_row(grid, cells)
         else:
-            show_maps(grid, [grid.compute(method, target) for target in grid.targets], look)
+            show_maps(here, [grid.known(method, target) for target in grid.targets], look)
     except LensError as refusal:
         st.info(common.plain(str(refusal)), icon=":material/block:")
 
@@ -249,20 +239,20 @@ def show_row(grid: Grid, method: str, waiting: list[tuple[str, int]], look: Look
 def show_occlusion(grid: Grid, look: Look) -> None:
     """The best that is known of each class; where a map is not exact yet, the button that makes it so."""
     question = grid.occlusion
-    heats = [question.best(target) for target in grid.targets]
+    maps = [known for target in grid.targets if (known := question.best(target))]
     # What a run draws has places of its own: in the same ones, what stood there before would show through, pale.
-    button, bar, live, maps = st.empty(), st.container(), st.empty(), st.empty()
+    button, bar, live, place = st.empty(), st.container(), st.empty(), st.empty()
     if missing := question.missing(grid.targets):
         begun = any(question.stopped(target) for target in missing)
         label = "Compute all windows" if begun else "Compute Occlusion"
         if asked(button, label, "occlusion", question.price()):
-            maps.empty()
+            place.empty()
             with bar, suppress(LensError):  # said where the page is drawn anew
                 hide_windows(grid, missing, look, live)
             st.rerun()
-    if known := [heat for heat in heats if heat]:
-        with maps.container():
-            show_maps(grid, known, look)
+    if maps:
+        with place.container():
+            show_maps(here, maps, look)
 
 
 def hide_windows(grid: Grid, missing: list[int], look: Look, live: DeltaGenerator) -> None:
@@ -274,7 +264,7 @@ def hide_windows(grid: Grid, missing: list[int], look: Look, live: DeltaGenerato
         known = dict(zip(missing, question.estimates(missing), strict=True))
         known |= {target: exact for target in grid.targets if (exact := question.exact(target))}
         with live.container():
-            draw = places_for(grid.targets, look)
+            draw = places_for(here, grid.targets, look)
         draw(known)
 
         def show(so_far: Unfinished) -> None:
@@ -282,91 +272,6 @@ def hide_windows(grid: Grid, missing: list[int], look: Look, live: DeltaGenerato
             draw(known | question.over_estimates(so_far))
 
         question.compute(missing, progress, common.sparing(show))
-
-
-def places_for(targets: Sequence[int], look: Look) -> Callable[[Mapping[int, Heatmap]], None]:
-    """Places for a row of occlusion maps side by side, and what draws them there, again and again."""
-    places = {}
-    for column, target in zip(st.columns(max(2, len(targets)), gap="small"), targets, strict=False):
-        with column:
-            st.markdown(name_of(target))
-            places[target] = st.empty(), st.empty()
-    below = st.container(width=420).empty()
-
-    def draw(heats: Mapping[int, Heatmap]) -> None:
-        for_row = Scale.of(*heats.values())
-        for target, (picture, bar) in places.items():
-            heat, scale = heats[target], look.scale(heats[target], for_row)
-            picture.image(views.live(here, heat, scale, look.blend), width="stretch", alt=f"{alt_of(heat)}, so far")
-            if look.scaling == "each":
-                with bar.container():
-                    views.show_scale(scale, takeaway.unit_of(heat))
-        if look.scaling == "row":
-            with below.container():
-                views.show_scale(for_row, takeaway.unit_of(heat))
-
-    return draw
-
-
-def show_maps(grid: Grid, heats: list[Heatmap], look: Look) -> None:
-    """Maps of one method side by side."""
-    for_row = Scale.of(*heats)
-    for place, heat in zip(st.columns(max(2, len(heats)), gap="small"), heats, strict=False):
-        with place:
-            show_cell(grid, heat, look.scale(heat, for_row), look)
-    if look.scaling == "row":
-        with st.container(width=420):
-            views.show_scale(for_row, takeaway.unit_of(heats[0]))
-
-
-def show_cell(grid: Grid, heat: Heatmap, scale: Scale, look: Look) -> None:
-    state = state_of(grid, heat)
-    st.markdown(f"{name_of(heat.target)} :{BADGES[state]}-badge[{state}]" if state else name_of(heat.target))
-    st.image(views.laid(here, heat, scale, look.blend), width="stretch", alt=alt_of(heat))
-    if look.scaling == "each":
-        views.show_scale(scale, takeaway.unit_of(heat))
-    st.caption(common.plain(" · ".join(facts_of(grid, heat, state))))
-    for note in (*heat.notes, *remarks(heat, scale)):
-        st.caption(common.plain(note))
-    takeaway.offer_heatmap(here, heat, scale, look.blend)
-
-
-def name_of(target: int) -> str:
-    return f"{common.plain(here.label(target))} · {100 * float(here.chances[target]):.1f} %"
-
-
-def alt_of(heat: Heatmap) -> str:
-    return f"{views.title_of(heat)} of {here.label(heat.target)} laid over {here.title}"
-
-
-def state_of(grid: Grid, heat: Heatmap) -> str | None:
-    """How far to trust an occlusion map, as one of BADGES; the other methods know no states."""
-    if heat.method == "occlusion_estimate":
-        return "estimate"
-    if heat.method == "occlusion":
-        return "exact" if grid.occlusion.exact(heat.target) else "stopped early"
-    return None
-
-
-def facts_of(grid: Grid, heat: Heatmap, state: str | None) -> Iterator[str]:
-    size = " × ".join(map(str, heat.values.shape))
-    yield f"{heat.layer}, {size}" if heat.layer else f"{size} pixels"
-    if state is None:
-        yield f"{common.results().seconds(grid.key(heat.method, heat.target)):.2f} s"
-    elif state == "estimate":
-        yield f"{common.results().seconds(grid.occlusion.estimate_key(heat.target)):.2f} s"
-    elif speed := grid.occlusion.speed(heat.target):
-        yield str(speed)
-    if state in (None, "exact"):  # of an unfinished map the sum means nothing
-        yield f"sum of evidence {views.number(float(heat.values.sum()))}"
-    yield f"score {views.number(heat.score)}"
-
-
-def remarks(heat: Heatmap, scale: Scale) -> Iterator[str]:
-    if heat.method == "eigen_cam":
-        yield "Eigen-CAM does not know the class: this map is the same for each."
-    if 0 < float(abs(heat.values).max()) < FAINT * scale.high:
-        yield f"Faint: less than {100 * FAINT:.0f} % of this scale. Choose “one for each method” to see it."
 
 
 def scale_for_all(grid: Grid, waiting: list[tuple[str, int]]) -> Scale | None:
@@ -378,7 +283,7 @@ def scale_for_all(grid: Grid, waiting: list[tuple[str, int]]) -> Scale | None:
                 heats.append(grid.compute(*cell))
     if "occlusion" in grid.methods:
         with suppress(LensError):
-            heats += filter(None, map(grid.occlusion.best, grid.targets))
+            heats += [known.heat for target in grid.targets if (known := grid.occlusion.best(target))]
     return Scale.of(*heats) if heats else None
 
 

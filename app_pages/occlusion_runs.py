@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app_pages import common, views
+from app_pages.heatmap_cells import Known
 from vizcore.occlusion import Unfinished, count_windows, estimate_occlusion, occlusion_of
 from vizcore.records import Heatmap, Progress
 
@@ -85,18 +86,19 @@ class Occlusion:
         """What the run left that came farthest."""
         return common.recall(("stopped", *self.key(target)))
 
-    def estimate_key(self, target: int) -> tuple[object, ...]:
-        return ("estimate", *self.key(target))
-
     def estimate(self, target: int) -> Heatmap | None:
-        return common.recall(self.estimate_key(target))
+        return common.recall(self._estimate_key(target))
 
-    def best(self, target: int) -> Heatmap | None:
+    def best(self, target: int) -> Known | None:
         """The best that is known: the exact map, what a stopped run left, the estimate."""
         if exact := self.exact(target):
-            return exact
-        stopped = self.stopped(target)
-        return stopped.heat if stopped else self.estimate(target)
+            speed = common.recall(("speed", *self.key(target)))
+            return Known(exact, str(speed or measured(common.results().seconds(self.key(target)))), "exact")
+        if stopped := self.stopped(target):
+            return Known(stopped.heat, str(stopped.speed), "stopped early")
+        if estimate := self.estimate(target):
+            return Known(estimate, f"{common.results().seconds(self._estimate_key(target)):.2f} s", "estimate")
+        return None
 
     def missing(self, targets: Iterable[int]) -> list[int]:
         """The classes whose exact map is not known."""
@@ -107,7 +109,7 @@ class Occlusion:
         computing that needs none either."""
         held = common.results().get
         missing = [target for target in self.missing(targets) if not self.stopped(target)]
-        unknown = [target for target in missing if held(self.estimate_key(target)) is None]
+        unknown = [target for target in missing if held(self._estimate_key(target)) is None]
         return unknown if besides + self.seconds_to_estimate(unknown) <= common.AT_ONCE else []
 
     def seconds_to_estimate(self, targets: Sequence[int]) -> float:
@@ -115,7 +117,7 @@ class Occlusion:
 
     def estimates(self, targets: Iterable[int]) -> tuple[Heatmap, ...]:
         """The estimates of several classes, known from now on."""
-        keys = {target: self.estimate_key(target) for target in targets}
+        keys = {target: self._estimate_key(target) for target in targets}
         return common.known_each(
             keys,
             lambda still_open: estimate_occlusion(self.here.model, self.here.view.pixels, still_open, **self.options),
@@ -125,13 +127,6 @@ class Occlusion:
         """What a run knows so far, by class; where it knows nothing yet, the estimate."""
         targets = [heat.target for heat in so_far.empty]
         return dict(zip(targets, so_far.over(self.estimates(targets)), strict=True))
-
-    def speed(self, target: int) -> Speed | None:
-        """Of the run that gave the exact map, else of the one that was stopped."""
-        if self.exact(target):
-            return common.recall(("speed", *self.key(target)))
-        stopped = self.stopped(target)
-        return stopped.speed if stopped else None
 
     def price(self) -> str:
         """By the speed of the last run with such windows; before there was one, at most a pass for each."""
@@ -146,6 +141,9 @@ class Occlusion:
         return common.known_each(
             {target: self.key(target) for target in targets}, lambda still_open: self._run(still_open, progress, show)
         )
+
+    def _estimate_key(self, target: int) -> tuple[object, ...]:
+        return ("estimate", *self.key(target))
 
     @property
     def _rate(self) -> tuple[object, ...]:

@@ -89,18 +89,17 @@ def show_occlusion() -> None:
     question = Occlusion(here, window, window // 2)
     common.wait_for_stopped()
     question.estimates(question.to_estimate([here.target]))
-    heat, picture = question.best(here.target), st.empty()
-    if heat:
-        picture.image(views.laid(here, heat), width="stretch", alt=f"{views.title_of(heat)} laid over the picture")
-    label = common.plain(here.label(here.target))
-    if exact := question.exact(here.target):
-        fall = views.number(float(exact.values.max()))
+    known, picture, label = question.best(here.target), st.empty(), common.plain(here.label(here.target))
+    if known:
+        alt = f"{views.title_of(known.heat)} laid over the picture"
+        picture.image(views.laid(here, known.heat), width="stretch", alt=alt)
+    if known and known.is_whole:
+        fall = views.number(float(known.heat.values.max()))
         st.caption(f"**Occlusion.** Hiding what is red lowers the score of {label}, by up to {fall}.")
-        if speed := question.speed(here.target):
-            st.caption(common.plain(f"{speed}."))
+        st.caption(common.plain(f"{known.took}."))
     else:
         st.caption(f"**Occlusion.** How far the score of {label} falls when a part is hidden.")
-        hide_parts(question, picture, heat.notes if heat else ())
+        hide_parts(question, picture, known.heat.notes if known else ())
     st.page_link("app_pages/heatmaps.py", label="Heatmaps", icon=":material/local_fire_department:")
 
 

@@ -374,7 +374,7 @@ def test_occlusion_is_estimated_at_once_and_the_page_says_that_it_is_an_estimate
     here, question, targets = chosen(app), question_of(app), targets_of(app)
     expected = estimate_occlusion(here.model, here.view.pixels, targets, 4, 2)
     for target, heat in zip(targets, expected, strict=True):
-        np.testing.assert_allclose(question.best(target).values, heat.values, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(question.best(target).heat.values, heat.values, rtol=1e-4, atol=1e-6)
     assert [button.label for button in app.button] == ["Compute Occlusion"]
     assert any("estimate_occlusion(model" in code.value for code in app.code)
 
@@ -543,7 +543,7 @@ def test_a_stopped_run_leaves_what_it_had_and_says_how_much_that_is_until_all_wi
     assert not any("sum of evidence" in text for text in texts(app)), "which means nothing of a part"
     assert not any("no window was hidden" in text for text in texts(app))
     question, targets = question_of(app), targets_of(app)
-    partial = [question.best(target) for target in targets]
+    partial = [question.best(target).heat for target in targets]
     assert [question.exact(target) for target in targets] == [None, None]
     assert [button.label for button in app.button] == ["Compute all windows"]
     assert "169 windows, about" in saying(app, "on this machine")
@@ -552,7 +552,7 @@ def test_a_stopped_run_leaves_what_it_had_and_says_how_much_that_is_until_all_wi
     assert not any("Stopped early" in text for text in texts(app))
     for target, part in zip(targets, partial, strict=True):
         assert (part.values == 0).mean() > 0.3
-        assert not np.allclose(part.values, question.best(target).values)
+        assert not np.allclose(part.values, question.best(target).heat.values)
 
 
 def test_what_a_stopped_run_left_belongs_to_its_options_alone(nothing_known: None) -> None:
@@ -577,10 +577,10 @@ def test_an_exact_map_is_never_replaced_nor_a_part_by_a_smaller_one(nothing_know
         hidden.append(question.stopped(target).speed.windows)
     assert 60 <= hidden[0] == hidden[1] < 100 <= hidden[2] < 169
     (whole,) = question.compute([target], lambda done, total: None)
-    assert question.best(target) is whole
+    assert question.best(target).heat is whole
     with pytest.raises(StopException):
         question.compute([target, other], stop_after(20))
-    assert question.best(target) is whole
+    assert question.best(target).heat is whole
     assert question.stopped(other).speed.windows < 60
     app.run()
     assert states(app) == ["exact", "stopped early"]
@@ -650,14 +650,14 @@ def test_the_overview_shows_an_estimate_of_occlusion_until_its_button_makes_it_e
     saying(app, "no window was hidden yet")
     question = question_of(app, window=7, stride=3)
     target = chosen(app).target
-    assert question.best(target).method == "occlusion_estimate"
+    assert question.best(target).heat.method == "occlusion_estimate"
     pictures_before = pictures_of(app)
     (button,) = [button for button in app.button if button.label == "Hide parts of it"]
     button.click().run()
     assert not app.exception
     assert not any("no window was hidden" in text for text in texts(app))
     assert "64 windows in" in saying(app, "of the work saved")
-    assert question.best(target).method == "occlusion"
+    assert question.best(target).heat.method == "occlusion"
     assert "lowers the score" in saying(app, "Hiding what is red")
     assert len(pictures_of(app)) == len(pictures_before)
     assert len(set(pictures_of(app)) - set(pictures_before)) == 1

@@ -113,7 +113,7 @@ def test_an_occlusion_that_was_stopped_says_so_in_all_that_is_taken_away_and_its
     with pytest.raises(KeyboardInterrupt):
         question.compute([here.target], stop)
     app.run()
-    heat = question.best(here.target)
+    heat = question.best(here.target).heat
     facts = json.loads(str(np.load(io.BytesIO(to_npz(heat)), allow_pickle=False)["facts"]))
     assert facts["method"] == "occlusion"
     assert re.match(r"Stopped early: \d+ of 49 windows were hidden", facts["notes"][0])
