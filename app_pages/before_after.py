@@ -30,7 +30,7 @@ def first_of(chances: np.ndarray) -> list[int]:
 def show(here: common.Chosen, before: np.ndarray, after: np.ndarray) -> None:
     """``before`` and ``after`` are probabilities (K,). Each class keeps its place while the numbers change."""
     targets = classes_of(here, before, after)
-    words = {target: f"{chance(before[target])} → {chance(after[target])}" for target in targets}
+    words = {target: words_of(float(before[target]), float(after[target])) for target in targets}
     known = {*first_of(before), here.target}
     rows = [
         {
@@ -95,6 +95,10 @@ def text(field: str, side: str) -> dict[str, Any]:
             "text": {"field": field},
         },
     }
+
+
+def words_of(before: float, after: float) -> str:
+    return chance(before) if before == after else f"{chance(before)} → {chance(after)}"
 
 
 def chance(value: float) -> str:
