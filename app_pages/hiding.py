@@ -35,13 +35,17 @@ class Kept:
     nbytes: int
 
 
+def key_of_variants() -> tuple[object, ...]:
+    return ("variants", model.title, here.digest)
+
+
 def variants() -> Variants:
     def make() -> Kept:
         maps = sum(int(np.prod(layer.shape)) for layer in views.layers_of(here))
         numbers = sum(parameter.numel() for parameter in model.net.parameters())
         return Kept(Variants(model, here.view.pixels), 4 * (maps + numbers))
 
-    return common.known(("variants", model.title, here.digest), make).variants
+    return common.known(key_of_variants(), make).variants
 
 
 def name(target: int) -> str:
@@ -223,7 +227,7 @@ def search() -> SmallestHiding | None:
 
 
 def find(progress: Progress) -> SmallestHiding:
-    place = st.empty()
+    place, kept = st.empty(), common.recall(key_of_variants())
 
     def show(so_far: SmallestHiding) -> None:
         with place.container(width=336):
@@ -237,7 +241,7 @@ def find(progress: Progress) -> SmallestHiding:
             here.view.pixels,
             cells=grid.count,
             baseline=baseline,
-            variants=variants(),
+            variants=kept.variants if kept else None,  # none that the search itself cannot let go
             progress=progress,
             partial=show,
         )
@@ -247,7 +251,7 @@ def find(progress: Progress) -> SmallestHiding:
 
 def price() -> str:
     """Of a step, and of all that there can be."""
-    kept = common.recall(("variants", model.title, here.digest))
+    kept = common.recall(key_of_variants())
     share = 1.0
     if kept and kept.variants.whole_work:
         share = kept.variants.work(grid.region) / (count * kept.variants.whole_work)
@@ -271,9 +275,7 @@ def caption_of(found: SmallestHiding, step: int) -> str:
 
 def show_result(found: SmallestHiding) -> None:
     st.subheader(sentence_of(found), anchor=False)
-    greedy = (
-        "Greedy: each step hides what looks best at that moment, so fewer cells may exist that do it too."
-    )
+    greedy = "Greedy: each step hides what looks best at that moment, so fewer cells may exist that do it too."
     if found.changed:
         greedy += f" But each of these is needed: were it shown again, {name(found.target)} would be the answer again."
     st.caption(greedy)

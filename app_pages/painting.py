@@ -133,7 +133,9 @@ def brush(here: common.Chosen, painting: Painting, grid: CellGrid, width: int) -
         key=key,
     )
     if drawing.json_data and drawing.image_bytes:
-        painting.hear(drawing.json_data["objects"], str(hash(drawing.image_bytes)), drawing.image_data[..., 3])
+        paint = Image.fromarray(drawing.image_data[..., 3])  # of more pixels than on the page where the screen has more
+        alpha = np.asarray(paint.resize((wide, height), Image.Resampling.BOX))
+        painting.hear(drawing.json_data["objects"], str(hash(drawing.image_bytes)), alpha)
 
 
 def cells(here: common.Chosen, painting: Painting, grid: CellGrid) -> None:
