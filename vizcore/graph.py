@@ -13,6 +13,7 @@ activation and zero padding are written into the convolution that they belong to
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,7 +23,6 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vizcore.records import Model
@@ -39,7 +39,10 @@ ADD = aten.add.Tensor
 IDENTITIES = (aten.detach.default, aten.alias.default, aten.clone.default)
 MORE_POINTWISE = (NORM, aten.hardswish.default, aten._prelu_kernel.default)  # torch's own tag lacks them
 
-PICTURES = 100_003  # a prime: a multiple of it among the arguments can only come from the number of pictures
+# A prime: a multiple of it among the arguments can only come from the number of pictures. And what is larger than any
+# number of cells is a slice without an end.
+PICTURES = 1_000_000_007
+ENDLESS = 2**62
 
 
 class Untraceable(Exception):
@@ -135,21 +138,64 @@ def fill(argument: Any, value_of: Callable[[Any], Any]) -> Any:
     return value_of(argument)
 
 
-_known: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], tuple[Step, ...]]] = WeakKeyDictionary()
+@dataclass(frozen=True)
+class _Kept:
+    """The graphs of a net by the shape of a picture, as long as it looks the same."""
+
+    looks: tuple[Any, ...]
+    graphs: dict[tuple[int, int, int], tuple[Step, ...]] = field(default_factory=dict)
 
 
-def steps_of(model: Model, shape: tuple[int, int, int], *, again: bool = False) -> tuple[Step, ...]:
+_kept: WeakKeyDictionary[nn.Module, _Kept] = WeakKeyDictionary()
+
+
+def steps_of(model: Model, shape: tuple[int, int, int]) -> tuple[Step, ...]:
     """The graph of ``model.net`` for normalised pictures of ``shape`` (C, H, W), step 0 being the input.
 
-    Traced once for a net and shape, under ``model.lock``, and kept as long as the net; ``again`` traces anew. Holds no
-    numbers of the net, only the names of its parameters. Raises Untraceable.
+    Traced under ``model.lock``, and kept as long as the net is there and looks the same: its modules, and what they
+    hold beside tensors. Holds no numbers of the net, only the names of its parameters. Raises Untraceable.
     """
     with model.lock:
-        graphs = _known.setdefault(model.net, {})
-        if again or shape not in graphs:
-            with model.evaluating():
-                graphs[shape] = _simplified(_Recorder(model.net).record(shape))
+        looks = _looks(model.net)
+        if model.net not in _kept or _kept[model.net].looks != looks:
+            _kept[model.net] = _Kept(looks)
+        graphs = _kept[model.net].graphs
+        if shape not in graphs:
+            graphs[shape] = _simplified(_Recorder(model.net).record(shape))
         return graphs[shape]
+
+
+def _looks(net: nn.Module) -> tuple[Any, ...]:
+    """What the operations of a net depend on, as far as its modules tell."""
+
+    def is_plain(value: Any) -> bool:
+        if isinstance(value, (tuple, list)):
+            return all(map(is_plain, value))
+        return value is None or isinstance(value, (int, float, str, torch.dtype)) or callable(value)
+
+    modules = [
+        (name, type(module), [(key, repr(value)) for key, value in vars(module).items() if is_plain(value)])
+        for name, module in net.named_modules()
+    ]
+    tensors = [*net.named_parameters(), *net.named_buffers()]
+    return modules, [(name, tensor.shape, tensor.dtype) for name, tensor in tensors]
+
+
+def _replica(net: nn.Module) -> nn.Module:
+    """A copy of the net whose tensors have no memory: the net itself is not run to be traced, nor are its hooks."""
+    if any(module._forward_hooks or module._forward_pre_hooks for module in net.modules()):
+        raise Untraceable("the net has hooks, which may change what it computes")
+    memo = {}
+    for tensor in (*net.parameters(), *net.buffers()):
+        stand_in = tensor.detach().to("meta")
+        memo[id(tensor)] = nn.Parameter(stand_in, False) if isinstance(tensor, nn.Parameter) else stand_in
+    try:
+        replica = copy.deepcopy(net, memo)
+    except Exception as error:  # a net may hold what cannot be copied
+        raise Untraceable(str(error)) from error
+    for module in replica.modules():
+        module.training = False
+    return replica
 
 
 class _Recorder(TorchDispatchMode):
@@ -157,25 +203,29 @@ class _Recorder(TorchDispatchMode):
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
-        self._net = net
+        self._net = _replica(net)
         self._steps: list[Step] = []
         # By id. A tensor changed in place is the same object with a new meaning; its views have lost theirs.
         self._meaning: dict[int, Any] = {}
         self._views: dict[int, list[Tensor]] = {}  # tensors that share memory, together
         self._alive: list[Any] = []  # else another tensor might be given the same id
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Else torch imports its compiler for the first operation, which takes seconds."""
+        return False
+
     def record(self, shape: tuple[int, int, int]) -> list[Step]:
         tensors = [*self._net.named_parameters(), *self._net.named_buffers()]
-        stand_ins = {name: tensor.detach().to("meta") for name, tensor in tensors}
         dtype = next((tensor.dtype for _, tensor in tensors if tensor.is_floating_point()), torch.float32)
         picture = torch.empty(PICTURES, *shape, dtype=dtype, device="meta")
-        for name, tensor in stand_ins.items():
+        for name, tensor in tensors:
             self._meaning[id(tensor)] = Parameter(name)
         self._meaning[id(picture)] = Result(0)
         self._steps.append(Step(Call(operator.pos, ()), (), shape))
         try:
             with torch.inference_mode(False), torch.no_grad(), self:
-                answer = functional_call(self._net, stand_ins, (picture,))
+                answer = self._net(picture)
         except Exception as error:  # whatever a net may raise where it finds no numbers
             raise Untraceable(str(error)) from error
         if not isinstance(answer, Tensor) or self._meaning.get(id(answer)) != Result(len(self._steps) - 1):
@@ -187,9 +237,9 @@ class _Recorder(TorchDispatchMode):
         if torch.Tag.nondeterministic_seeded in func.tags or func is aten.as_strided.default:
             raise Untraceable(f"{func} depends on chance or on the layout in memory")
         call = Call(_without_side_effect(func), tuple(map(self._written, args)), self._written(kwargs))
-        # Batch normalisation in evaluation keeps the shape; torch's own way to that result takes milliseconds.
-        evaluating = func is NORM and not args[5]
-        output = (torch.empty_like(args[0]), None, None) if evaluating else func(*args, **kwargs)
+        output = _shortcut(func, args)
+        if output is None:
+            output = func(*args, **kwargs)
         if func._schema.is_mutable:
             if output is not args[0]:
                 raise Untraceable(f"{func} changes something else than its first argument")
@@ -215,7 +265,7 @@ class _Recorder(TorchDispatchMode):
             return [self._written(one) for one in argument]
         if isinstance(argument, dict):
             return {name: self._written(one) for name, one in argument.items()}
-        if isinstance(argument, int) and not isinstance(argument, bool) and abs(argument) > PICTURES // 2:
+        if isinstance(argument, int) and PICTURES // 2 < abs(argument) < ENDLESS:
             if argument % PICTURES:
                 raise Untraceable(f"{argument} is neither a number of its own nor a multiple of the pictures")
             return Pictures(argument // PICTURES)
@@ -254,6 +304,24 @@ class _Recorder(TorchDispatchMode):
                 step = replace(step, pointwise=_is_pointwise(call.operation, args, output))
         self._steps.append(step)
         self._meaning[id(output)] = Result(len(self._steps) - 1)
+
+
+def _shortcut(func: Any, args: tuple[Any, ...]) -> Any:
+    """What ``func`` gives, where its shape is plain and torch would load its symbolic algebra to find that out, or be
+    slow: two seconds for the first convolution, milliseconds for each normalisation. None elsewhere."""
+    if func is CONVOLUTION and args[0].ndim == 4 and (reach := REACHES[func](*args)):
+        size = (
+            (n + 2 * axis.before - axis.extent) // axis.stride + 1
+            for n, axis in zip(args[0].shape[2:], reach, strict=True)
+        )
+        return args[0].new_empty((len(args[0]), len(args[1]), *size))
+    if func is PAD and len(args[1]) == 4:
+        left, right, top, bottom = args[1]
+        height, width = args[0].shape[-2:]
+        return args[0].new_empty((*args[0].shape[:-2], height + top + bottom, width + left + right))
+    if func is NORM and not args[5]:
+        return torch.empty_like(args[0]), None, None
+    return args[0] if func._schema.is_mutable and torch.Tag.pointwise in func.tags else None
 
 
 def _without_side_effect(func: Any) -> Any:

@@ -73,15 +73,13 @@ class Variants:
 
     def _traced(self) -> Program | None:
         """The net's program, or None where the net itself has to run."""
-        seen = self._model.normalise(self._pixels)
-        for again in (False, True):  # the net may have been rebuilt since it was traced
-            try:
-                program = Program(self._model, seen, again=again)
-            except Untraceable:
-                return None
-            if (program.logits - self.logits).abs().max() <= AGREES * self.logits.abs().max():
-                return program
-        return None
+        try:
+            program = Program(self._model, self._model.normalise(self._pixels))
+        except Untraceable:
+            return None
+        # Whatever a net may do that its operations do not show is seen here.
+        agrees = (program.logits - self.logits).abs().max() <= AGREES * self.logits.abs().max()
+        return program if agrees else None
 
     @property
     def is_traced(self) -> bool:
@@ -188,16 +186,16 @@ class Part:
 class Program:
     """The graph of a net with its numbers, and the maps of one picture; ``logits`` (1, K) is what it answers to it."""
 
-    def __init__(self, model: Model, seen: Tensor, *, again: bool = False) -> None:
+    def __init__(self, model: Model, seen: Tensor) -> None:
         channels, height, width = seen.shape[1:]
-        self.steps = steps_of(model, (channels, height, width), again=again)
+        self.steps = steps_of(model, (channels, height, width))
         with model.lock:
             tensors = dict([*model.net.named_parameters(), *model.net.named_buffers()])
-            self.kernels = [kernel_of(step, tensors) for step in self.steps]
+            self.kernels = [kernel_of(step, tensors, seen.device) for step in self.steps]
         self._last_use = {source: number for number, step in enumerate(self.steps) for source in step.sources}
         self._cut = self._find_cut()
         self.head_weights = sum(kernel.weights for kernel in self.kernels[self._cut + 1 :])
-        self._maps: dict[int, Tensor] = {}
+        self._maps: dict[int, Tensor] = {0: seen}
         self._padded: dict[tuple[int, tuple[int, ...], float], Tensor] = {}
         whole = Region.whole(1, (height, width))
         self.logits = self.head(self.body(seen, whole, keep=True))
@@ -217,20 +215,21 @@ class Program:
         parts = {0: Part(values.contiguous(memory_format=torch.channels_last), region)}
         for number in range(1, self._cut + 1):
             step = self.steps[number]
-            parts[number] = self._run(number, [parts[source] for source in step.sources])
+            parts[number] = self._run(number, [parts[source] for source in step.sources], len(region))
             for source in step.sources:
                 if keep and self.steps[source].is_map and not (step.pointwise and len(step.sources) == 1):
                     self._maps[source] = parts[source].values
-            for source in step.sources:
+            for source in set(step.sources):
                 if self._last_use[source] == number:
                     del parts[source]
         return self._whole(self._cut, parts[self._cut])
 
     def head(self, values: Tensor) -> Tensor:
         """The logits (n, K) for what `body` gave."""
-        results = {self._cut: values}
+        results, count = {self._cut: values}, len(values)
         for number in range(self._cut + 1, len(self.steps)):
-            results[number] = self.kernels[number](*(results[source] for source in self.steps[number].sources))
+            kernel, read = self.kernels[number], [results[source] for source in self.steps[number].sources]
+            results[number] = kernel.on_whole(*read) if isinstance(kernel, Window) else kernel(*read, count=count)
         return results[len(self.steps) - 1]
 
     def work(self, region: Region) -> int:
@@ -267,14 +266,14 @@ class Program:
             found[number] = _behind(step, [found[source] for source in step.sources], len(region))
             yield number, found[number]
 
-    def _run(self, number: int, parts: list[Part]) -> Part:
+    def _run(self, number: int, parts: list[Part], count: int) -> Part:
         step, kernel = self.steps[number], self.kernels[number]
-        region = _behind(step, [part.region for part in parts], len(parts[0].values))
+        region = _behind(step, [part.region for part in parts], count)
         if not step.is_local or region is None:
-            return Part(kernel(*map(self._whole, step.sources, parts)), region)
+            return Part(kernel(*map(self._whole, step.sources, parts), count=count), region)
         if not isinstance(kernel, Window):
             values = [self._at(source, part, region) for source, part in zip(step.sources, parts, strict=True)]
-            return Part(kernel(*values), region)
+            return Part(kernel(*values, count=count), region)
         others = [self._at(source, part, region) for source, part in zip(step.sources[1:], parts[1:], strict=True)]
         if region.is_whole:
             return Part(kernel.on_whole(self._whole(step.sources[0], parts[0]), *others), region)
@@ -340,6 +339,8 @@ def _behind(step: Step, regions: list[Region | None], count: int, whole: float =
     changed = [region for region in regions if region]
     if not step.is_local or len(changed) < len(regions):
         return Region.whole(count, step.size) if step.is_map else None
+    if all(region.is_whole for region in changed):  # cells of padding alone do not change, but are wanted
+        return Region.whole(count, step.size)
     if step.reach:
         changed[0] = changed[0].through(step.reach, step.size)
     region = union(changed)

@@ -48,8 +48,10 @@ class Kernel:
 
     bytes, copies = 0, 4
 
-    def __init__(self, call: Call, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(self, call: Call, tensors: Mapping[str, Tensor], device: torch.device) -> None:
         def number_of(leaf: Any) -> Any:
+            if isinstance(leaf, torch.device):  # where the net was traced
+                return device
             return tensors[leaf.name] if isinstance(leaf, Parameter) else leaf
 
         self.operation, self.sources = call.operation, call.sources
@@ -62,9 +64,9 @@ class Kernel:
         """Multiplications by weights, for as many cells of the result."""
         return self.weights
 
-    def __call__(self, *values: Tensor) -> Tensor:
-        """The result for ``values`` (N, …) of its sources."""
-        given, count = dict(zip(self.sources, values, strict=True)), len(values[0])
+    def __call__(self, *values: Tensor, count: int) -> Tensor:
+        """The result for ``values`` of its sources, of ``count`` pictures."""
+        given = dict(zip(self.sources, values, strict=True))
 
         def value_of(leaf: Any) -> Any:
             if isinstance(leaf, Result):
@@ -81,8 +83,8 @@ class Window(Kernel):
 
     outside = 0.0
 
-    def __init__(self, step: Step, tensors: Mapping[str, Tensor]) -> None:
-        super().__init__(step.call, tensors)
+    def __init__(self, step: Step, tensors: Mapping[str, Tensor], device: torch.device) -> None:
+        super().__init__(step.call, tensors, device)
         assert step.reach is not None
         self.step, self.reach = step, step.reach
 
@@ -105,8 +107,8 @@ class Window(Kernel):
 
 
 class Pad(Window):
-    def __init__(self, step: Step, tensors: Mapping[str, Tensor]) -> None:
-        super().__init__(step, tensors)
+    def __init__(self, step: Step, tensors: Mapping[str, Tensor], device: torch.device) -> None:
+        super().__init__(step, tensors, device)
         self.outside = float(self.args[2]) if len(self.args) > 2 else 0.0
 
     def on_crop(self, crop: Tensor, region: Region | None, *others: Tensor) -> Tensor:
@@ -116,8 +118,8 @@ class Pad(Window):
 class MaxPool(Window):
     outside = -math.inf
 
-    def __init__(self, step: Step, tensors: Mapping[str, Tensor]) -> None:
-        super().__init__(step, tensors)
+    def __init__(self, step: Step, tensors: Mapping[str, Tensor], device: torch.device) -> None:
+        super().__init__(step, tensors, device)
         defaults: list[Any] = [(), 0, 1]  # which torch leaves out
         self.kernel, self.stride, _, self.dilation = [*self.args[1:5], *defaults[len(self.args) - 2 :]]
 
@@ -128,8 +130,8 @@ class MaxPool(Window):
 class AveragePool(Window):
     """Sums, divided by what the step divides by: it differs along the border, by the many options there are for it."""
 
-    def __init__(self, step: Step, tensors: Mapping[str, Tensor]) -> None:
-        super().__init__(step, tensors)
+    def __init__(self, step: Step, tensors: Mapping[str, Tensor], device: torch.device) -> None:
+        super().__init__(step, tensors, device)
         self.kernel = self.args[1]
         self.stride = (self.args[2] if len(self.args) > 2 else ()) or self.kernel
         self.divisor: Tensor | None = None  # (H, W)
@@ -156,12 +158,12 @@ class AveragePool(Window):
 class Convolution(Window):
     """With what is done to its result: normalisation, the addition of another map, an activation; in this order."""
 
-    def __init__(self, step: Step, tensors: Mapping[str, Tensor]) -> None:
-        super().__init__(step, tensors)
+    def __init__(self, step: Step, tensors: Mapping[str, Tensor], device: torch.device) -> None:
+        super().__init__(step, tensors, device)
         _, weight, _, self.stride, _, self.dilation, _, _, self.groups = self.args
-        weight, bias = self._folded(tensors)
+        weight, bias = self._folded(tensors, device)
         self.weights, self.bias = weight.numel(), bias
-        self.activation = Kernel(step.activation, tensors) if step.activation else None
+        self.activation = Kernel(step.activation, tensors, device) if step.activation else None
         self.winograd: Winograd | None = None
         self.packed: Tensor | None = None
         if weight.dtype == torch.float32 and weight.device.type == "cpu":
@@ -176,12 +178,12 @@ class Convolution(Window):
         self.weight = None if self.winograd or self.packed is not None else weight
         self.args = []
 
-    def _folded(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+    def _folded(self, tensors: Mapping[str, Tensor], device: torch.device) -> tuple[Tensor, Tensor | None]:
         """Weight and bias of the convolution and the normalisation behind it as one; each weight is rounded once."""
         weight, bias = self.args[1:3]
         if self.step.norm is None:
             return weight, bias
-        _, gain, shift, mean, variance, _, _, eps = Kernel(self.step.norm, tensors).args
+        _, gain, shift, mean, variance, _, _, eps = Kernel(self.step.norm, tensors, device).args
         factor = (variance.double() + eps).rsqrt() * (1 if gain is None else gain.double())  # (K,)
         moved = ((0 if bias is None else bias.double()) - mean.double()) * factor
         moved = moved + (0 if shift is None else shift.double())
@@ -218,7 +220,9 @@ class Convolution(Window):
             result += other
         if self.activation is None:
             return result
-        return result.relu_() if self.activation.operation is aten.relu.default else self.activation(result)
+        if self.activation.operation is aten.relu.default:
+            return result.relu_()
+        return self.activation(result, count=len(result))
 
     def _fused(self, values: Tensor, padding: list[int], *others: Tensor, activation: Kernel | None) -> Tensor:
         """All of it as one operation of oneDNN, in the way in which torch's own compiler calls it."""
@@ -230,9 +234,9 @@ class Convolution(Window):
         return operation(values, self.packed, self.bias, *layout, name or "none", bounds, "")
 
 
-def kernel_of(step: Step, tensors: Mapping[str, Tensor]) -> Kernel:
-    """``step`` bound to ``tensors``, the parameters and buffers of the net by name."""
+def kernel_of(step: Step, tensors: Mapping[str, Tensor], device: torch.device) -> Kernel:
+    """``step`` bound to ``tensors``, the parameters and buffers of the net by name, on the ``device`` of the net."""
     if step.reach is None:
-        return Kernel(step.call, tensors)
+        return Kernel(step.call, tensors, device)
     kinds: dict[Any, type[Window]] = {CONVOLUTION: Convolution, MAX_POOL: MaxPool, AVERAGE_POOL: AveragePool, PAD: Pad}
-    return kinds[step.call.operation](step, tensors)
+    return kinds[step.call.operation](step, tensors, device)
