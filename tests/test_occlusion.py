@@ -11,8 +11,18 @@ import reference
 import torch
 from torch import nn
 
-from vizcore.occlusion import BASELINES, MAX_WINDOWS, Grid, count_windows, mean_drops, occlusion, starts
-from vizcore.records import BadParameter, Heatmap, LensError, Model
+from vizcore.occlusion import (
+    BASELINES,
+    MAX_WINDOWS,
+    Grid,
+    count_windows,
+    estimate_occlusion,
+    mean_drops,
+    occlusion,
+    occlusion_of,
+    starts,
+)
+from vizcore.records import BadParameter, LensError, Model
 
 SMALL = (13, 9)
 GEOMETRIES = [
@@ -227,10 +237,11 @@ def test_the_score_is_that_of_the_whole_picture(score: str) -> None:
     assert occlusion(model, pixels, 4, 9, 9, score=score).score == pytest.approx(float(expected[0, 4]))
 
 
-def test_the_last_partial_map_is_the_map_and_earlier_ones_hold_what_is_known() -> None:
+def test_windows_come_coarse_to_fine_and_the_map_so_far_holds_the_mean_of_those_known() -> None:
     pixels, seen, calls = nets.picture(18, SMALL), [], []
+    model = nets.gap(torch.float64)
     heat = occlusion(
-        nets.gap(torch.float64),
+        model,
         pixels,
         1,
         3,
@@ -239,14 +250,68 @@ def test_the_last_partial_map_is_the_map_and_earlier_ones_hold_what_is_known() -
         partial=seen.append,
         progress=lambda *call: calls.append((len(seen), *call)),
     )
-    assert calls == [(1, 4, 15), (2, 8, 15), (3, 12, 15), (4, 15, 15)]
-    assert all(isinstance(part, Heatmap) for part in seen)
-    assert np.array_equal(seen[-1].values, heat.values)
-    # Fifteen tiles, three in a row: after four the first row and one more tile are known, the rest shows 0.
-    assert np.array_equal(seen[0].values[:3], heat.values[:3])
-    assert np.array_equal(seen[0].values[3:6, :3], heat.values[3:6, :3])
-    assert not seen[0].values[3:, 3:].any()
-    assert not seen[0].values[6:].any()
+    # Five rows of three tiles: every fourth of both axes (2), then every second (6 in all), then the rest.
+    assert calls == [(1, 2, 15), (2, 6, 15), (3, 10, 15), (4, 14, 15), (5, 15, 15)]
+    assert [part.done for part in seen] == [2, 6, 10, 14, 15]
+    assert {part.total for part in seen} == {15}
+    assert np.array_equal(seen[-1].heatmaps()[0].values, heat.values)
+    for part in seen:
+        (so_far,) = part.heatmaps()
+        assert np.array_equal(so_far.values[part.known == 1], heat.values[part.known == 1])
+        assert not so_far.values[part.known == 0].any()
+        assert part.exact == pytest.approx((part.known == 1).mean())
+        assert bool(so_far.notes) == (part.done < 15)
+    assert np.argwhere(seen[0].known).tolist() == [[r, c] for r in (0, 1, 2, 12) for c in (0, 1, 2)]
+    assert "6 of 15 windows were hidden" in seen[1].heatmaps()[0].notes[0]
+    assert all(part.windows_a_second > 0 and part.saved < 1 for part in seen)
+
+
+def test_an_estimate_stands_only_where_no_window_was_hidden_yet() -> None:
+    model, pixels, seen = nets.gap(torch.float64), nets.picture(18, SMALL), []
+    heats = occlusion_of(model, pixels, [1, 3], 3, 3, batch_size=4, partial=seen.append)
+    estimates = estimate_occlusion(model, pixels, [1, 3], 3, 3)
+    for shown, heat, estimate in zip(seen[1].over(estimates), heats, estimates, strict=True):
+        hidden = seen[1].known > 0
+        assert np.array_equal(shown.values[hidden], heat.values[hidden])
+        assert np.array_equal(shown.values[~hidden], estimate.values[~hidden])
+        assert not np.allclose(heat.values, estimate.values)
+
+
+@pytest.mark.parametrize("score", ["logit", "probability"])
+def test_several_classes_at_once_are_each_alone(score: str) -> None:
+    model, pixels = nets.residual(torch.float64), nets.picture(23)
+    together = occlusion_of(model, pixels, [4, 0, 4], (9, 7), (6, 5), score=score)
+    for target, heat in zip([4, 0, 4], together, strict=True):
+        alone = occlusion(model, pixels, target, (9, 7), (6, 5), score=score)
+        assert (heat.target, heat.score, heat.params) == (target, alone.score, alone.params)
+        np.testing.assert_allclose(heat.values, alone.values, rtol=1e-6, atol=1e-12)
+
+
+def test_the_estimate_of_a_linear_net_is_its_occlusion() -> None:
+    model, pixels = nets.colours(), nets.picture(24, (12, 9))
+    for window, stride in [((3, 4), (2, 3)), ((2, 2), (5, 4))]:
+        exact = occlusion_of(model, pixels, [0, 2], window, stride, baseline="black")
+        estimates = estimate_occlusion(model, pixels, [0, 2], window, stride, baseline="black")
+        for one, other in zip(exact, estimates, strict=True):
+            assert np.abs(one.values).max() > 1e-3
+            np.testing.assert_allclose(other.values, one.values, rtol=1e-5, atol=1e-9)
+            assert "estimate" in other.notes[0].lower()
+            assert other.score == pytest.approx(one.score)
+
+
+def test_the_estimate_is_the_gradient_times_the_change_summed_over_each_window() -> None:
+    model, pixels = nets.deep_head(torch.float64), nets.picture(25, (29, 23))
+    shown = pixels.clone().requires_grad_()
+    model.logits(shown).softmax(1)[0, 2].backward()
+    change = ((pixels - 1) * shown.grad)[0].sum(0).numpy()
+    sums, covers = np.zeros((29, 23)), np.zeros((29, 23))
+    for top in starts(29, 9, 6):
+        for left in starts(23, 7, 5):
+            area = np.s_[top : top + 9, left : left + 7]
+            sums[area] += change[area].sum()
+            covers[area] += 1
+    (heat,) = estimate_occlusion(model, pixels, [2], (9, 7), (6, 5), baseline="white", score="probability")
+    np.testing.assert_allclose(heat.values, sums / covers, rtol=1e-5, atol=1e-9)
 
 
 def test_windows_that_are_not_known_yet_do_not_count_in_the_mean() -> None:

@@ -320,7 +320,7 @@ def _shortcut(func: Any, args: tuple[Any, ...]) -> Any:
         height, width = args[0].shape[-2:]
         return args[0].new_empty((*args[0].shape[:-2], height + top + bottom, width + left + right))
     if func is NORM and not args[5]:
-        return torch.empty_like(args[0]), None, None
+        return args[0].new_empty(args[0].shape), None, None
     return args[0] if func._schema.is_mutable and torch.Tag.pointwise in func.tags else None
 
 
