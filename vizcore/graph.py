@@ -153,7 +153,8 @@ def steps_of(model: Model, shape: tuple[int, int, int]) -> tuple[Step, ...]:
     """The graph of ``model.net`` for normalised pictures of ``shape`` (C, H, W), step 0 being the input.
 
     Traced under ``model.lock``, and kept as long as the net is there and looks the same: its modules, and what they
-    hold beside tensors. Holds no numbers of the net, only the names of its parameters. Raises Untraceable.
+    hold beside tensors. Holds no numbers of the net, only the names of its parameters. The first trace of a process
+    takes two seconds, in which torch imports what it needs for tensors without memory. Raises Untraceable.
     """
     with model.lock:
         looks = _looks(model.net)
@@ -210,11 +211,6 @@ class _Recorder(TorchDispatchMode):
         self._views: dict[int, list[Tensor]] = {}  # tensors that share memory, together
         self._alive: list[Any] = []  # else another tensor might be given the same id
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Else torch imports its compiler for the first operation, which takes seconds."""
-        return False
-
     def record(self, shape: tuple[int, int, int]) -> list[Step]:
         tensors = [*self._net.named_parameters(), *self._net.named_buffers()]
         dtype = next((tensor.dtype for _, tensor in tensors if tensor.is_floating_point()), torch.float32)
@@ -237,8 +233,9 @@ class _Recorder(TorchDispatchMode):
         if torch.Tag.nondeterministic_seeded in func.tags or func is aten.as_strided.default:
             raise Untraceable(f"{func} depends on chance or on the layout in memory")
         call = Call(_without_side_effect(func), tuple(map(self._written, args)), self._written(kwargs))
-        output = _shortcut(func, args)
-        if output is None:
+        if func is NORM and not args[5]:  # the shape stays; torch's own way to that result takes milliseconds
+            output = torch.empty_like(args[0]), None, None
+        else:
             output = func(*args, **kwargs)
         if func._schema.is_mutable:
             if output is not args[0]:
@@ -304,24 +301,6 @@ class _Recorder(TorchDispatchMode):
                 step = replace(step, pointwise=_is_pointwise(call.operation, args, output))
         self._steps.append(step)
         self._meaning[id(output)] = Result(len(self._steps) - 1)
-
-
-def _shortcut(func: Any, args: tuple[Any, ...]) -> Any:
-    """What ``func`` gives, where its shape is plain and torch would load its symbolic algebra to find that out, or be
-    slow: two seconds for the first convolution, milliseconds for each normalisation. None elsewhere."""
-    if func is CONVOLUTION and args[0].ndim == 4 and (reach := REACHES[func](*args)):
-        size = (
-            (n + 2 * axis.before - axis.extent) // axis.stride + 1
-            for n, axis in zip(args[0].shape[2:], reach, strict=True)
-        )
-        return args[0].new_empty((len(args[0]), len(args[1]), *size))
-    if func is PAD and len(args[1]) == 4:
-        left, right, top, bottom = args[1]
-        height, width = args[0].shape[-2:]
-        return args[0].new_empty((*args[0].shape[:-2], height + top + bottom, width + left + right))
-    if func is NORM and not args[5]:
-        return args[0].new_empty(args[0].shape), None, None
-    return args[0] if func._schema.is_mutable and torch.Tag.pointwise in func.tags else None
 
 
 def _without_side_effect(func: Any) -> Any:
