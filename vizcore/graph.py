@@ -157,6 +157,8 @@ def steps_of(model: Model, shape: tuple[int, int, int]) -> tuple[Step, ...]:
     takes two seconds, in which torch imports what it needs for tensors without memory. Raises Untraceable.
     """
     with model.lock:
+        if any(module._forward_hooks or module._forward_pre_hooks for module in model.net.modules()):
+            raise Untraceable("the net has hooks, which may change what it computes")
         looks = _looks(model.net)
         if model.net not in _kept or _kept[model.net].looks != looks:
             _kept[model.net] = _Kept(looks)
@@ -170,8 +172,8 @@ def _looks(net: nn.Module) -> tuple[Any, ...]:
     """What the operations of a net depend on, as far as its modules tell."""
 
     def is_plain(value: Any) -> bool:
-        if isinstance(value, (tuple, list)):
-            return all(map(is_plain, value))
+        if isinstance(value, (tuple, list, dict)):
+            return all(map(is_plain, value.values() if isinstance(value, dict) else value))
         return value is None or isinstance(value, (int, float, str, torch.dtype)) or callable(value)
 
     modules = [
@@ -183,9 +185,7 @@ def _looks(net: nn.Module) -> tuple[Any, ...]:
 
 
 def _replica(net: nn.Module) -> nn.Module:
-    """A copy of the net whose tensors have no memory: the net itself is not run to be traced, nor are its hooks."""
-    if any(module._forward_hooks or module._forward_pre_hooks for module in net.modules()):
-        raise Untraceable("the net has hooks, which may change what it computes")
+    """A copy of the net whose tensors have no memory: the net itself is not run to be traced."""
     memo = {}
     for tensor in (*net.parameters(), *net.buffers()):
         stand_in = tensor.detach().to("meta")
@@ -233,10 +233,9 @@ class _Recorder(TorchDispatchMode):
         if torch.Tag.nondeterministic_seeded in func.tags or func is aten.as_strided.default:
             raise Untraceable(f"{func} depends on chance or on the layout in memory")
         call = Call(_without_side_effect(func), tuple(map(self._written, args)), self._written(kwargs))
-        if func is NORM and not args[5]:  # the shape stays; torch's own way to that result takes milliseconds
-            output = torch.empty_like(args[0]), None, None
-        else:
-            output = func(*args, **kwargs)
+        # In evaluation the shape stays; torch's own way to that result takes milliseconds.
+        evaluates = func is NORM and not args[5]
+        output = (torch.empty_like(args[0]), None, None) if evaluates else func(*args, **kwargs)
         if func._schema.is_mutable:
             if output is not args[0]:
                 raise Untraceable(f"{func} changes something else than its first argument")
