@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from dataclasses import dataclass, replace
 
@@ -65,19 +64,13 @@ def as_file(picture: np.ndarray) -> bytes:
     return to_png(picture) if max(grid.size) < 64 else to_jpeg(picture)
 
 
-def as_address(picture: np.ndarray) -> str:
-    """The picture itself as an address: while a run goes on, a file would be gone before it is fetched."""
-    kind = "png" if max(grid.size) < 64 else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(as_file(picture)).decode()}"
-
-
 # -- by hand ---------------------------------------------------------------------------------------------------------
 
 
 @st.fragment
 def show_painting() -> None:
     paint = painting.painting_of(here)
-    left, middle, right = st.columns([372, 420, 240], gap="medium")
+    left, middle, right = st.columns([440, 400, 220], gap="medium")
     with left:
         show_tools(paint)
     mask = paint.now.mask(grid)
@@ -123,10 +116,7 @@ def show_tools(paint: painting.Painting) -> None:
             width=150,
             help="How wide a stroke is, in % of the side of the picture.",
         )
-        st.space("small")  # of the canvas's own buttons, which appear above it
-        painting.brush(here, paint, grid, max(1, round(width / 100 * painting.SIDE)))
-    else:
-        painting.cells(here, paint, grid)
+    painting.board(here, paint, grid, tool, width / 100)
     row = st.container(horizontal=True)
     row.button("Undo", icon=":material/undo:", on_click=paint.undo, disabled=not paint.before, key="undo the paint")
     row.button(
@@ -173,7 +163,7 @@ def saved(mask: np.ndarray) -> str:
 
 def python_of(paint: painting.Paint) -> tuple[tuple[str, ...], str]:
     """The imports and the lines that hide the same: cells by place, strokes by the mask in the file of numbers."""
-    if paint.brushed is not None and paint.brushed.any():
+    if paint.strokes:
         imports: tuple[str, ...] = ("import numpy as np",)
         file = f"{model.name.replace('_', '-')}-hidden.npz"
         mask = f'mask = np.load("{file}")["mask"]  # the strokes: the file of numbers, put beside this one'
@@ -231,7 +221,7 @@ def find(progress: Progress) -> SmallestHiding:
 
     def show(so_far: SmallestHiding) -> None:
         with place.container(width=336):
-            st.image(as_address(picture_without(so_far.mask())), width="stretch", alt="The picture so far")
+            st.image(painting.address(picture_without(so_far.mask())), width="stretch", alt="The picture so far")
             steps = common.counted(so_far.steps, ("step", "steps"))
             st.caption(f"After {steps}: {caption_of(so_far, so_far.steps)}")
 

@@ -27,8 +27,8 @@ def open_hiding(page: Page) -> None:
 
 
 def canvas(page: Page) -> Locator:
-    """What is painted on; the picture lies on a canvas below it."""
-    return page.get_by_test_id("stMain").locator("canvas").last
+    """What is painted on; the picture lies below it."""
+    return page.get_by_test_id("stMain").locator(".board canvas")
 
 
 def stroke(page: Page, points: list[Point]) -> None:
@@ -134,13 +134,11 @@ def test_strokes_are_there_again_when_the_page_was_left_and_all_can_be_taken_bac
 def test_clicks_hide_cells_and_show_them_again(page: Page) -> None:
     open_hiding(page)
     segment(page, "Cells")
-    picture = page.frame_locator("iframe[title^='streamlit_image_coordinates']").locator("img")
-    picture.scroll_into_view_if_needed()
-    box = picture.bounding_box()
+    box = canvas(page).bounding_box()
     assert box
 
     def click(row: int, column: int) -> None:
-        picture.click(position={"x": box["width"] * (column + 0.5) / 7, "y": box["height"] * (row + 0.5) / 7})
+        canvas(page).click(position={"x": box["width"] * (column + 0.5) / 7, "y": box["height"] * (row + 0.5) / 7})
         wait_until_idle(page)
 
     before = seen(page)
