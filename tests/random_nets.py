@@ -24,7 +24,7 @@ class Part(nn.Module):
 
     def __init__(self, name: str, run: Run, *modules: nn.Module) -> None:
         super().__init__()
-        self.name, self.run, self.held = name, run, nn.ModuleList(modules)
+        self.name, self.run, self.held, self.kind = name, run, nn.ModuleList(modules), ""
 
     def forward(self, *maps: Tensor) -> Tensor:
         return self.run(*self.held, *maps)
@@ -38,6 +38,10 @@ def applied(module: nn.Module) -> Part:
 
 
 # What reads a neighbourhood of each cell, or only the cell
+
+
+def first_convolution(draw: random.Random, x: Tensor) -> Part:
+    return applied(nn.Conv2d(3, 6, draw.choice([1, 3]), draw.choice([1, 1, 2]), 1))
 
 
 def convolution(draw: random.Random, x: Tensor) -> Part:
@@ -59,7 +63,7 @@ def depthwise(draw: random.Random, x: Tensor) -> Part:
 
 
 def same_convolution(draw: random.Random, x: Tensor) -> Part:
-    return applied(nn.Conv2d(x.shape[1], x.shape[1], draw.choice([1, 2, 3, 4]), padding="same"))
+    return applied(nn.Conv2d(x.shape[1], x.shape[1], draw.choice([1, 3, 5]), padding="same"))
 
 
 def convolution_and_all(draw: random.Random, x: Tensor) -> Part:
@@ -324,29 +328,27 @@ class RandomNet(nn.Module):
         draw = random.Random(seed)
         self.parts, self.sources = nn.ModuleList(), []
         maps = [torch.empty(1, 3, *size, device="meta")]
-        self._add(applied(nn.Conv2d(3, 6, draw.choice([1, 3]), draw.choice([1, 1, 2]), 1)), [0], maps)
+        self._add(first_convolution, draw, [0], maps)
         while len(self.parts) < count:
             last = len(maps) - 1
             partners = [n for n, other in enumerate(maps[1:-1], 1) if other.shape[2:] == maps[-1].shape[2:]]
             if partners and draw.random() < 0.25:
-                sources = [last, draw.choice(partners)]
-                self._add(joined(draw, *(maps[n] for n in sources)), sources, maps)
+                self._add(joined, draw, [last, draw.choice(partners)], maps)
             else:
-                source = last if draw.random() < 0.8 else draw.randint(1, last)
-                kind = draw.choice(kinds)
-                if maps[source].shape[1] % 6 == 0 or kind not in (convolution, group_norm, halves, groups_as_pictures):
-                    self._add(kind(draw, maps[source]), [source], maps)
+                self._add(draw.choice(kinds), draw, [last if draw.random() < 0.8 else draw.randint(1, last)], maps)
         self.heads = [len(maps) - 1] if draw.random() < 0.7 else [len(maps) - 1, draw.randint(1, len(maps) - 1)]
         self.kind = draw.choice(["mean", "flat", "maximum"])
         self.classifiers = nn.ModuleList(nn.Linear(self._flat(maps[n]).shape[1], nets.CLASSES) for n in self.heads)
 
-    def _add(self, part: Part, sources: list[int], maps: list[Tensor]) -> None:
-        """Keep the part if it fits."""
+    def _add(self, kind: Callable[..., Part], draw: random.Random, sources: list[int], maps: list[Tensor]) -> None:
+        """A part of this kind, if it fits."""
         try:
+            part = kind(draw, *(maps[n] for n in sources))
             result = part(*(maps[n].clone() for n in sources))
         except (RuntimeError, ValueError):
             return
         if min(result.shape[2:]) >= 3 and result.shape[1] <= 96:
+            part.kind = kind.__name__
             maps.append(result)
             self.parts.append(part)
             self.sources.append(sources)
@@ -364,11 +366,9 @@ class RandomNet(nn.Module):
         return answers[0] if len(answers) == 1 else answers[0] - torch.tanh(answers[1])
 
     def __str__(self) -> str:
-        lines = [f"{n} = {part.name} of {sources}" for n, (part, sources) in enumerate(self._numbered(), 1)]
+        numbered = enumerate(zip(self.parts, self.sources, strict=True), 1)
+        lines = [f"{n} = {part.name} of {sources}" for n, (part, sources) in numbered]
         return "\n".join([*lines, f"heads ({self.kind}) of {self.heads}"])
-
-    def _numbered(self) -> list[tuple[Part, list[int]]]:
-        return list(zip(self.parts, self.sources, strict=True))
 
 
 def random_model(
