@@ -60,8 +60,9 @@ class Variants:
     """One picture, ``pixels`` (1, 3, H, W) in [0, 1], and what the net answers when a rectangle of it is changed.
 
     ``logits`` (1, K) are the answer to the picture as it is. Making one costs two forward passes: the net's own, and
-    the graph's, whose maps are kept: as much memory as the net's maps of one picture. Where the net could be traced
-    (``is_traced``) its numbers are copied, it is not run again, and ``model.lock`` is not held any more.
+    the graph's, whose maps are kept; memory for these, and for the kernels, up to four times as large in the form in
+    which they are fast. Where the net could be traced (``is_traced``) it is not run again, and ``model.lock`` not held
+    any more; who changes the net's numbers makes a new one.
     """
 
     @_plain
