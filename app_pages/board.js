@@ -76,9 +76,9 @@ function draw(board, canvas) {
     for (const at of places) pen.lineTo(...at);
     pen.stroke();
   }
-  for (const [shift, shade] of [[-1, "black"], [1, "white"]]) {
+  for (const [shift, shade] of [[-3, "black"], [0, "white"]]) { // side by side, to be seen on any colour
     pen.fillStyle = shade;
-    for (const at of lines[0]) pen.fillRect(0, at * height + shift, width, 2);
-    for (const at of lines[1]) pen.fillRect(at * width + shift, 0, 2, height);
+    for (const at of lines[0]) pen.fillRect(0, at * height + shift, width, 3);
+    for (const at of lines[1]) pen.fillRect(at * width + shift, 0, 3, height);
   }
 }

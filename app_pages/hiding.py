@@ -143,10 +143,9 @@ def show_seen(found: Hiding, seconds: float) -> None:
     share = percent(float(found.shares[0]))
     st.image(as_file(seen), width="stretch", alt=f"What the network was shown: {share} of the picture is hidden")
     st.caption(f"What the network was shown. **{share}** of the picture is hidden.")
-    if not mask.any():
-        return
-    st.caption(f"Answered in {seconds:.2f} s{saved(mask)}.")
+    st.caption(f"Answered in {seconds:.2f} s{saved(mask)}." if mask.any() else "Each stroke is answered as it ends.")
     st.caption(f"Hidden behind {BEHIND[baseline]}. None is neutral: to a network a patch is an object as well.")
+    # Offered from the beginning: the browser would fetch its parts with the first stroke, and keep the classes waiting.
     paint = painting.painting_of(here).now
     takeaway.offer(here, "hidden", found, lambda: to_png(seen), *python_of(paint))
 

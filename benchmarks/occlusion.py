@@ -59,7 +59,8 @@ class Line:
             f"{window}/{stride}, {len(self.grid.region)}",
             duration(float(np.median(self.ours))),
             f"{duration(self.captum)} ({self.batch})",
-            f"{figure(ratio)} ({figure(self.captum / self.ours.max())}–{figure(self.captum / self.ours.min())})",
+            figure(ratio),
+            f"{figure(self.captum / self.ours.max())}–{figure(self.captum / self.ours.min())}",
             f"{wanted}: {'met' if ratio >= wanted else 'missed'}",
             figure(self.bound),
             figure(self.computed),
@@ -74,7 +75,8 @@ HEADS = (
     "window/stride, windows",
     "ours",
     "Captum (an eval)",
-    "ratio (lowest–highest)",
+    "Captum ÷ ours",
+    "lowest–highest",
     "wanted",
     "bound",
     "computed",
@@ -92,10 +94,10 @@ def main() -> None:
     grids = [(8, 4)] if options.quick else [(32, 16), (16, 8)]
     lines = [line for name in names for line in lines_of(network(name), grids, options)]
     print(
-        "\nSeconds for the map of one picture, all that it needs included; Captum's at the fastest perturbations_per_eval "
-        f"of {', '.join(map(str, BATCHES))}.\n“bound” and “computed”: multiplications of whole passes, divided by those of "
-        "the cells that change and by those done.\n“difference”: the largest between the maps, in parts of the largest "
-        "logit. “MB”: peak memory above the loaded net.\n"
+        "\nSeconds for the map of one picture with all that it needs; Captum's at its fastest perturbations_per_eval\n"
+        f"of {', '.join(map(str, BATCHES))}. “bound” and “computed”: multiplications of whole passes, divided by those\n"
+        "of the cells that change and by those done. “difference”: the largest between the maps, in parts of the\n"
+        "largest logit. “MB”: peak memory above the loaded net.\n"
     )
     print(columns(HEADS, [line.cells() for line in lines]))
 

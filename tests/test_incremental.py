@@ -108,6 +108,26 @@ def test_the_drawn_nets_hold_every_part() -> None:
     assert {part.kind for net in drawn for part in net.parts} >= {kind.__name__ for kind in kinds}
 
 
+@pytest.mark.parametrize("ceil_mode", [False, True])
+@pytest.mark.parametrize("kernel", [2, 3, (4, 2)])
+@pytest.mark.parametrize("stride", [1, (2, 3), 5])
+def test_a_pool_divides_at_the_border_by_what_torch_divides_by(ceil_mode: bool, kernel, stride) -> None:
+    """Behind it the places count one by one: what is wrong at the border alone is not lost in a mean."""
+    size, pads = (21, 17), (0, 1, (2, 1)) if kernel == (4, 2) else (0, 1)
+    for padding in pads:
+        pools: list[nn.Module] = [nn.MaxPool2d(kernel, stride, padding, ceil_mode=ceil_mode)]
+        for counts, divisor in ((True, None), (False, None), (True, 7)):
+            pools.append(nn.AvgPool2d(kernel, stride, padding, ceil_mode, counts, divisor))
+        for pool in pools:
+            rows, columns = pool(torch.empty(1, 1, *size)).shape[2:]
+
+            def build(pool: nn.Module = pool, inputs: int = 3 * rows * columns) -> nn.Module:
+                return nn.Sequential(pool, nn.Flatten(), nn.Linear(inputs, nets.CLASSES))
+
+            model = nets.model_of(build, {}, torch.float64)
+            assert check(model, size, boxes_everywhere(size), batch_size=1).is_traced
+
+
 # Windows, masks and batches
 
 

@@ -22,7 +22,7 @@ import nets
 import torch
 from models import load_model
 from vizcore.cam import cam
-from vizcore.occlusion import occlusion
+from vizcore.occlusion import estimate_occlusion, occlusion
 
 class Enough(BaseException):
     pass
@@ -49,6 +49,7 @@ print(resident("VmHWM") - before)
 """
 LITE = "load_model('efficientnet_lite0')"
 WIDE = "nets.wide()"
+VGG, RESNET = "load_model('vgg16', weights=None)", "load_model('resnet50', weights=None)"
 
 
 def megabytes_above_the_model(model: str, call: str) -> float:
@@ -68,7 +69,11 @@ def megabytes_above_the_model(model: str, call: str) -> float:
         (LITE, "cam(model, pixels, 281, 'ablation_cam')"),  # 1 280 channels, all of them
         (LITE, "cam(model, pixels, 281, 'ablation_cam', 'blocks.1.0.bn1')"),  # 96 channels of 112 × 112
         (WIDE, "occlusion(model, pixels, 4, 16, 6, partial=lambda heat: None)"),  # 1 296 windows
-        (LITE, "occlusion(model, pixels, 281, 32, 32)"),
+        (LITE, "occlusion(model, pixels, 281, 32, 16)"),
+        (VGG, "occlusion(model, pixels, 281, 32, 16, progress=stop_after(80))"),
+        (VGG, "occlusion(model, pixels, 281, 200, 100)"),
+        (RESNET, "occlusion(model, pixels, 281, 32, 16, progress=stop_after(120))"),
+        (VGG, "estimate_occlusion(model, pixels, [281, 282], 32, 16)"),
         (LITE, "cam(model, pixels, 281, 'eigen_cam', 'blocks.1.0.bn1')"),
         (LITE, "cam(model, pixels, 281, 'grad_cam', 'conv_stem')"),
     ],
@@ -79,6 +84,7 @@ def test_no_method_takes_more_than_its_bound(model: str, call: str) -> None:
 
 def test_memory_grows_with_the_batch_and_so_the_measurement_sees_it() -> None:
     small, large = (
-        megabytes_above_the_model(LITE, f"occlusion(model, pixels, 281, 32, 32, batch_size={size})") for size in (1, 49)
+        megabytes_above_the_model(LITE, f"occlusion(model, pixels, 281, 32, 16, batch_size={size})")
+        for size in (1, 120)
     )
-    assert large > 4 * small
+    assert large > 2 * small

@@ -1,15 +1,15 @@
 """What the net answers when some of a picture is hidden, and the fewest cells whose hiding changes the answer.
 
 `hide` answers for free masks. `smallest_hiding` cuts the picture into a grid and hides cell after cell, each time the
-one that brings the answer nearest to its strongest rival, until the rival wins. Such a set of parts is called an
-evidence counterfactual (Vermeire et al., *Explainable image classification with evidence counterfactual*, Pattern
-Analysis and Applications 2022), a mask of that kind the answer to a deletion game (Fong & Vedaldi, *Interpretable
-Explanations of Black Boxes by Meaningful Perturbation*, ICCV 2017).
+one that brings the answer nearest to its strongest rival, until the rival wins. A set of parts whose removal changes the
+answer is an evidence counterfactual (Vermeire et al., *Explainable image classification with evidence counterfactual*,
+Pattern Analysis and Applications 2022); to look for the smallest mask that makes the score of a class collapse is the
+deletion game (Fong & Vedaldi, *Interpretable Explanations of Black Boxes by Meaningful Perturbation*, ICCV 2017).
 
 Ours differs from both. Fong & Vedaldi descend the gradient of a smooth mask; here whole cells are hidden, and nothing
 is differentiated. Vermeire et al. search best-first over sets of segments, by the drop of the class's score, and go
-back to earlier sets; here nothing is taken up again, and the margin over the strongest rival counts, since that is what
-an answer depends on. Both ways are greedy: what is found is small, and not proven to be the smallest. But cells that
+back to earlier sets; here no earlier set is taken up again, and the margin over the strongest rival counts, since that
+is what an answer depends on. So it is greedy: what is found is small, and not proven to be the smallest. But cells that
 turn out not to be needed are shown again, so that of the cells in the end each one is: minimal, if not minimum.
 """
 
