@@ -1,8 +1,8 @@
 """What the net answers when some of a picture is hidden, and the fewest cells whose hiding changes the answer.
 
 `hide` answers for free masks. `smallest_hiding` cuts the picture into a grid and hides cell after cell, each time the
-one that brings the answer nearest to its strongest rival, until the rival wins. A set of parts whose removal changes the
-answer is an evidence counterfactual (Vermeire et al., *Explainable image classification with evidence counterfactual*,
+one that brings the answer nearest to its strongest rival, until the rival wins. Parts whose removal changes the
+answer are an evidence counterfactual (Vermeire et al., *Explainable image classification with evidence counterfactual*,
 Pattern Analysis and Applications 2022); to look for the smallest mask that makes the score of a class collapse is the
 deletion game (Fong & Vedaldi, *Interpretable Explanations of Black Boxes by Meaningful Perturbation*, ICCV 2017).
 
