@@ -340,7 +340,7 @@ def _behind(step: Step, regions: list[Region | None], count: int, whole: float =
     changed = [region for region in regions if region]
     if not step.is_local or len(changed) < len(regions):
         return Region.whole(count, step.size) if step.is_map else None
-    if all(region.is_whole for region in changed):  # cells of padding alone do not change, but are wanted
+    if whole <= 1 and all(region.is_whole for region in changed):  # cells of padding alone are wanted as well
         return Region.whole(count, step.size)
     if step.reach:
         changed[0] = changed[0].through(step.reach, step.size)

@@ -172,7 +172,7 @@ class Convolution(Window):
             elif torch.backends.mkldnn.is_available():
                 layout = ([0, 0], self.stride, self.dilation, self.groups)
                 self.packed = torch.ops.mkldnn._reorder_convolution_weight(weight, *layout, None)
-        self.copies = 8 if self.winograd else 4
+        self.copies = 5 if self.winograd else 4
         self.bytes = weight.numel() * weight.element_size() * (4 if self.winograd else 1)
         # One copy is enough.
         self.weight = None if self.winograd or self.packed is not None else weight
