@@ -77,7 +77,7 @@ def seeds(fast: int, slow: int, without: tuple[int, ...] = ()) -> list[object]:
     return [pytest.param(n, marks=marks if n >= fast else ()) for n in range(slow) if n not in without]
 
 
-@pytest.mark.parametrize("seed", seeds(30, 150, without=(128,)))
+@pytest.mark.parametrize("seed", seeds(24, 150, without=(128,)))
 def test_a_net_of_local_parts_answers_as_full_passes_for_less_work(seed: int) -> None:
     for variants, size in check_drawn(seed, LOCAL):
         assert variants.is_traced
@@ -87,7 +87,7 @@ def test_a_net_of_local_parts_answers_as_full_passes_for_less_work(seed: int) ->
         assert variants.work(everything) == 2 * variants.whole_work
 
 
-@pytest.mark.parametrize("seed", seeds(20, 80))
+@pytest.mark.parametrize("seed", seeds(16, 80))
 def test_a_net_with_parts_that_are_not_local_answers_as_full_passes(seed: int) -> None:
     for variants, size in check_drawn(seed, [*LOCAL, *NOT_LOCAL]):
         assert variants.is_traced
@@ -95,7 +95,7 @@ def test_a_net_with_parts_that_are_not_local_answers_as_full_passes(seed: int) -
         assert variants.work(region_of(size, [(0, 1, 0, 1)])) <= variants.work(everything) == variants.whole_work
 
 
-@pytest.mark.parametrize("seed", seeds(10, 40))
+@pytest.mark.parametrize("seed", seeds(8, 40))
 def test_a_net_with_parts_of_several_tensors_answers_as_full_passes(seed: int) -> None:
     for _ in check_drawn(seed, [*LOCAL, *SEVERAL_AT_ONCE]):
         pass
