@@ -537,7 +537,6 @@ except Untraceable as reason:
 """
 
 
-@pytest.mark.xfail(strict=True, reason="the number of pictures is so large that a net does not come to the end of them")
 @pytest.mark.parametrize(
     "what",
     [

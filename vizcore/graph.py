@@ -43,6 +43,9 @@ MORE_POINTWISE = (NORM, aten.hardswish.default, aten._prelu_kernel.default)  # t
 # number of cells is a slice without an end.
 PICTURES = 1_000_000_007
 ENDLESS = 2**62
+MOST_STEPS = 10_000
+# Operations that give one tensor for each part of an axis, and where they say which; 0 where they do not
+AXIS_OF = {aten.unbind.int: 1, aten.split.Tensor: 2, aten.split_with_sizes.default: 2}
 
 
 class Untraceable(Exception):
@@ -232,6 +235,14 @@ class _Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         if torch.Tag.nondeterministic_seeded in func.tags or func is aten.as_strided.default:
             raise Untraceable(f"{func} depends on chance or on the layout in memory")
+        if (
+            func in AXIS_OF
+            and args[0].shape[:1] == (PICTURES,)
+            and 0 in (*args, kwargs.get("dim", 0))[AXIS_OF[func] :][:1]
+        ):
+            raise Untraceable("the net takes the pictures apart")
+        if len(self._steps) > MOST_STEPS:
+            raise Untraceable("the net has more steps than any that is drawn up: it may take the pictures one by one")
         call = Call(_without_side_effect(func), tuple(map(self._written, args)), self._written(kwargs))
         # In evaluation the shape stays; torch's own way to that result takes milliseconds.
         evaluates = func is NORM and not args[5]
