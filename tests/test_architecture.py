@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 BASE_OF_THE_CORE = {
     *("records", "hooks", "photos", "images", "colour", "baselines"),
-    *("graph", "regions", "kernels", "winograd", "incremental"),  # forward passes of which only a part is computed
+    *("graph", "regions", "kernels", "winograd", "workspace", "incremental"),  # forward passes of which only a part is computed
 }
 MAY_IMPORT_A_METHOD: set[tuple[str, str]] = set()  # (file, method) pairs of vizcore; each needs a reason beside it
 

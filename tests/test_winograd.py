@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from vizcore.winograd import Winograd
+from vizcore.workspace import Workspace
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -20,21 +21,21 @@ def test_it_gives_the_sums_of_a_convolution(size: tuple[int, int], has_bias: boo
     maps, weight, bias = draw(3, 5, *size), draw(7, 5, 3, 3, seed=1), draw(7, seed=2)
     expected = F.conv2d(maps, weight, bias if has_bias else None)
     for layout in (torch.channels_last, torch.contiguous_format):
-        found = Winograd(weight, bias if has_bias else None)(maps.contiguous(memory_format=layout))
+        found = Winograd(weight, bias if has_bias else None, Workspace())(maps.contiguous(memory_format=layout))
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-12 * float(expected.abs().max()))
 
 
 def test_in_float32_it_rounds_to_a_few_millionths() -> None:
     maps, weight, bias = draw(2, 256, 18, 14), draw(128, 256, 3, 3, seed=1) / 48, draw(128, seed=2)
     expected = F.conv2d(maps, weight, bias)
-    found = Winograd(weight.float(), bias.float())(maps.float())
+    found = Winograd(weight.float(), bias.float(), Workspace())(maps.float())
     assert (found.double() - expected).abs().max() < 2e-5 * expected.abs().max()
 
 
 def test_the_maps_and_the_weights_are_left_alone() -> None:
     maps, weight = draw(1, 4, 8, 9).contiguous(memory_format=torch.channels_last), draw(5, 4, 3, 3, seed=1)
     before = maps.clone(), weight.clone()
-    Winograd(weight, None)(maps)
+    Winograd(weight, None, Workspace())(maps)
     assert torch.equal(maps, before[0])
     assert torch.equal(weight, before[1])
 

@@ -14,32 +14,37 @@ would, and so rounded differently: answers agree to about 1e-5 of the largest lo
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import wraps
 from itertools import pairwise
 from typing import ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vizcore.graph import Step, Untraceable, steps_of
 from vizcore.kernels import Window, kernel_of
 from vizcore.records import Model
 from vizcore.regions import Region, union
+from vizcore.workspace import Workspace
 
 WHOLE = 0.8  # of a map: a part as large as this is not worth the cropping
 AGREES = 1e-4  # of the largest logit: how far the graph's answer to the picture may be from the net's own
-BATCHES = (6, 12, 24)  # variants at once, to choose from by measuring
+BATCHES = (32, 16, 8)  # variants at once, to choose from by measuring: the large ones first, see order() of a region
 # Bytes: of a net's numbers and maps, and of a batch. The allocator holds back several times what the largest
 # step of a batch takes, as measured on the nets of the catalogue.
-MEMORY = 500 * 2**20
-HELD_BACK = 7
-HEAVY = 2**22  # weights of the dense layers: more of them are read from memory once for many batches
-HEAD_BATCH = 64
+MEMORY = 520 * 2**20
+HELD_BACK = 5.5
+# More weights than this of dense layers are read from memory once for many batches: so many variants wait, or so long.
+HEAVY = 2**22
+HEAD_BATCH, HEAD_SECONDS = 128, 1.0
+TRIALS = 2  # of each size of a batch: first times mislead
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
@@ -68,7 +73,7 @@ class Variants:
     @_plain
     def __init__(self, model: Model, pixels: Tensor) -> None:
         self._model, self._pixels = model, pixels
-        self._pace: dict[int, list[float]] = {}  # work a second, by the size of a batch
+        self._pace = _PACES.setdefault(model.net, {})
         self.logits = model.logits(pixels)
         self._program = self._traced()
 
@@ -110,20 +115,23 @@ class Variants:
         """
         order = region.order()
         held: list[tuple[np.ndarray, Tensor]] = []
-        done = 0
+        done, since = 0, time.perf_counter()
+        sizes = [batch_size] if batch_size else self._batch_sizes(region[order])
         while done < len(order):
-            some = order[done : done + (batch_size or self._batch_size(region[order[done : done + BATCHES[-1]]]))]
+            some = order[done : done + max(sizes, key=self._preference)]
             done += len(some)
             held.append((some, self._body(region[some], filling, None if masks is None else masks[some])))
-            if self._waits(sum(len(numbers) for numbers, _ in held)) and done < len(order):
+            if done < len(order) and self._waits(sum(len(numbers) for numbers, _ in held), since):
                 continue
             logits = self._head(torch.cat([values for _, values in held]))
             yield np.concatenate([numbers for numbers, _ in held]), logits
-            held = []
+            held, since = [], time.perf_counter()
 
-    def _waits(self, count: int) -> bool:
-        """Whether the dense layers should wait for more than ``count`` variants."""
-        return self._program is not None and self._program.head_weights > HEAVY and count < HEAD_BATCH
+    def _waits(self, count: int, since: float) -> bool:
+        """Whether the dense layers should wait for more than the ``count`` variants that came ``since`` then."""
+        if self._program is None or self._program.head_weights <= HEAVY:
+            return False
+        return count < HEAD_BATCH and time.perf_counter() - since < HEAD_SECONDS
 
     @_plain
     def _body(self, region: Region, filling: Tensor, masks: Tensor | None) -> Tensor:
@@ -133,27 +141,28 @@ class Variants:
             return self._model.logits(self._set_in(patches, region))
         start = time.perf_counter()
         values = self._program.body(self._model.normalise(patches), region)
-        if len(region) in BATCHES and len(self._pace.get(len(region), ())) < 2:
-            self._pace.setdefault(len(region), []).append(self.work(region) / (time.perf_counter() - start))
+        if len(region) in BATCHES:
+            paces = self._pace.setdefault(len(region), [])
+            paces.append(self.work(region) / (time.perf_counter() - start))
+            del paces[:-TRIALS]
         return values
 
     @_plain
     def _head(self, values: Tensor) -> Tensor:
         return self._model.checked(self._program.head(values), len(values)) if self._program else values
 
-    def _batch_size(self, ahead: Region) -> int:
-        """For the variants ``ahead`` the fastest of BATCHES that fits; each is tried twice, as first times mislead."""
+    def _batch_sizes(self, ahead: Region) -> list[int]:
+        """Which of BATCHES fit for the variants ``ahead``, of which the first change most."""
         if self._program is None:
-            return BATCHES[0]
-
-        def preference(size: int) -> tuple[bool, float]:
-            return len(self._pace.get(size, ())) >= 2, -max(self._pace.get(size, [0]))
-
+            return [BATCHES[-1]]
         room = (MEMORY - self._program.bytes) / HELD_BACK
-        for size in sorted(BATCHES, key=preference):
-            if self._program.most_bytes(ahead[:size]) <= room:
-                return size
-        return max(1, int(room / self._program.most_bytes(ahead[:1])))
+        sizes = [size for size in BATCHES if self._program.most_bytes(ahead[:size]) <= room]
+        return sizes or [max(1, int(room / self._program.most_bytes(ahead[:1])))]
+
+    def _preference(self, size: int) -> tuple[bool, float]:
+        """Sizes that were not tried first, then the fastest."""
+        paces = self._pace.get(size, [])
+        return len(paces) < TRIALS, max(paces, default=0.0)
 
     def _patches(self, region: Region, filling: Tensor, masks: Tensor | None) -> Tensor:
         """RGB pixels (n, 3, h, w) of the cells that are computed: the filling in the region, the picture beside it."""
@@ -176,6 +185,10 @@ class Variants:
         return pictures
 
 
+# Work a second of the latest batches of each size: measured once for a net, whatever the picture.
+_PACES: WeakKeyDictionary[nn.Module, dict[int, list[float]]] = WeakKeyDictionary()
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
     """What a step gives for n variants: ``values`` (n, …), of maps the cells of ``region``; None where it is no map."""
@@ -190,9 +203,10 @@ class Program:
     def __init__(self, model: Model, seen: Tensor) -> None:
         channels, height, width = seen.shape[1:]
         self.steps = steps_of(model, (channels, height, width))
+        self._workspace, self._lock = Workspace(), threading.Lock()
         with model.lock:
             tensors = dict([*model.net.named_parameters(), *model.net.named_buffers()])
-            self.kernels = [kernel_of(step, tensors, seen.device) for step in self.steps]
+            self.kernels = [kernel_of(step, tensors, seen.device, self._workspace) for step in self.steps]
         self._last_use = {source: number for number, step in enumerate(self.steps) for source in step.sources}
         self._cut = self._find_cut()
         self.head_weights = sum(kernel.weights for kernel in self.kernels[self._cut + 1 :])
@@ -213,6 +227,10 @@ class Program:
     def body(self, values: Tensor, region: Region, *, keep: bool = False) -> Tensor:
         """What goes into the dense layers, (n, …), for variants that show ``values`` (n, C, h, w), normalised, at
         ``region``; with ``keep`` all maps are kept that a crop may be taken from."""
+        with self._lock:  # of the workspace
+            return self._body(values, region, keep)
+
+    def _body(self, values: Tensor, region: Region, keep: bool) -> Tensor:
         parts = {0: Part(values.contiguous(memory_format=torch.channels_last), region)}
         for number in range(1, self._cut + 1):
             step = self.steps[number]
@@ -280,7 +298,9 @@ class Program:
             return Part(kernel.on_whole(self._whole(step.sources[0], parts[0]), *others), region)
         padding = kernel.padding(self.steps[step.sources[0]].size)
         starts, size = region.read(kernel.reach)
-        crop = self._crop(step.sources[0], parts[0], starts, size, padding, kernel.outside)
+        if not any(padding) and parts[0].region and parts[0].region.is_at(starts, size):
+            return Part(kernel.on_crop(parts[0].values, region, *others), region)
+        crop = self._crop(step.sources[0], parts[0], starts, size, padding, kernel.outside, self._workspace)
         return Part(kernel.on_crop(crop, region, *others), region)
 
     def _whole(self, source: int, part: Part) -> Tensor:
@@ -292,9 +312,10 @@ class Program:
     def _at(self, source: int, part: Part, region: Region) -> Tensor:
         """A step's map at the cells of ``region``."""
         assert part.region is not None
-        if part.region.covers_as(region):
+        starts = region.rows.start, region.columns.start
+        if part.region.is_at(starts, region.size):
             return part.values
-        return self._crop(source, part, (region.rows.start, region.columns.start), region.size)
+        return self._crop(source, part, starts, region.size)
 
     def _crop(
         self,
@@ -304,10 +325,12 @@ class Program:
         size: tuple[int, int],
         padding: tuple[int, int, int, int] = (0, 0, 0, 0),
         outside: float = 0.0,
+        workspace: Workspace | None = None,
     ) -> Tensor:
         """(n, C, h, w) of a step's map from ``starts`` on: the picture's own, with the changed part set in.
 
         Starts may be negative, and crops go beyond the border, by as much as ``padding``: (left, right, top, bottom).
+        With ``workspace`` they lie there until the next one.
         """
         assert part.region is not None
         kept = self._kept(source, padding, outside)
@@ -315,7 +338,8 @@ class Program:
         columns = (starts[1] + padding[0])[:, None] + np.arange(size[1])
         cells = torch.from_numpy((rows[:, :, None] * kept.shape[3] + columns[:, None, :]).ravel()).to(kept.device)
         by_cell = kept.permute(0, 2, 3, 1).view(-1, kept.shape[1])  # (H · W, C), no copy
-        crop = by_cell.index_select(0, cells).view(len(rows), *size, -1).permute(0, 3, 1, 2)
+        out = workspace.take("crop", (len(cells), by_cell.shape[1]), by_cell) if workspace else None
+        crop = torch.index_select(by_cell, 0, cells, out=out).view(len(rows), *size, -1).permute(0, 3, 1, 2)
         _set_in(crop, part.values, part.region.rows.start - starts[0], part.region.columns.start - starts[1])
         return crop
 

@@ -31,6 +31,7 @@ from vizcore.graph import (
 )
 from vizcore.regions import Region
 from vizcore.winograd import Winograd
+from vizcore.workspace import Workspace
 
 aten = torch.ops.aten
 
@@ -112,7 +113,7 @@ class Pad(Window):
         self.outside = float(self.args[2]) if len(self.args) > 2 else 0.0
 
     def on_crop(self, crop: Tensor, region: Region | None, *others: Tensor) -> Tensor:
-        return crop
+        return crop.clone()  # crops lie in memory that is used again
 
 
 class MaxPool(Window):
@@ -158,20 +159,21 @@ class AveragePool(Window):
 class Convolution(Window):
     """With what is done to its result: normalisation, the addition of another map, an activation; in this order."""
 
-    def __init__(self, step: Step, tensors: Mapping[str, Tensor], device: torch.device) -> None:
+    def __init__(self, step: Step, tensors: Mapping[str, Tensor], device: torch.device, workspace: Workspace) -> None:
         super().__init__(step, tensors, device)
         _, weight, _, self.stride, _, self.dilation, _, _, self.groups = self.args
         weight, bias = self._folded(tensors, device)
         self.weights, self.bias = weight.numel(), bias
         self.activation = Kernel(step.activation, tensors, device) if step.activation else None
+        # A kernel of one cell: a product of matrices.
+        self.mixes = weight.shape[2:] == (1, 1) and self.groups == 1 and not any(reach.before for reach in self.reach)
         self.winograd: Winograd | None = None
         self.packed: Tensor | None = None
         if weight.dtype == torch.float32 and weight.device.type == "cpu":
             if self.groups == 1 and {*self.stride, *self.dilation} == {1} and Winograd.pays(weight):
-                self.winograd = Winograd(weight, bias)
+                self.winograd = Winograd(weight, bias, workspace)
             elif torch.backends.mkldnn.is_available():
-                layout = ([0, 0], self.stride, self.dilation, self.groups)
-                self.packed = torch.ops.mkldnn._reorder_convolution_weight(weight, *layout, None)
+                self.packed = self._packed(weight)
         self.copies = 5 if self.winograd else 4
         self.bytes = weight.numel() * weight.element_size() * (4 if self.winograd else 1)
         # One copy is enough.
@@ -188,6 +190,12 @@ class Convolution(Window):
         moved = ((0 if bias is None else bias.double()) - mean.double()) * factor
         moved = moved + (0 if shift is None else shift.double())
         return weight * factor.to(weight).view(-1, 1, 1, 1), moved.to(weight)
+
+    def _packed(self, weight: Tensor) -> Tensor:
+        if self.mixes:
+            return torch.ops.mkldnn._reorder_linear_weight(weight[:, :, 0, 0])
+        layout = ([0, 0], self.stride, self.dilation, self.groups)
+        return torch.ops.mkldnn._reorder_convolution_weight(weight, *layout, None)
 
     def work(self, cells: int) -> int:
         return cells * self.weights
@@ -226,17 +234,33 @@ class Convolution(Window):
 
     def _fused(self, values: Tensor, padding: list[int], *others: Tensor, activation: Kernel | None) -> Tensor:
         """All of it as one operation of oneDNN, in the way in which torch's own compiler calls it."""
-        layout = (padding, self.stride, self.dilation, self.groups)
         name, bounds = (FUSED[activation.operation], activation.args[1:]) if activation else (None, [])
+        if self.mixes:
+            return self._mixed(values[:, :, :: self.stride[0], :: self.stride[1]], *others, name=name, bounds=bounds)
+        layout = (padding, self.stride, self.dilation, self.groups)
         operation = torch.ops.mkldnn._convolution_pointwise
         if others:
             return operation.binary(values, *others, self.packed, self.bias, *layout, "add", 1, name, bounds, "")
         return operation(values, self.packed, self.bias, *layout, name or "none", bounds, "")
 
+    def _mixed(self, values: Tensor, *others: Tensor, name: str | None, bounds: list[float]) -> Tensor:
+        """The same for a kernel of one cell: as a convolution oneDNN is four times slower with some sizes of maps."""
+        count, _, height, width = values.shape
+        cells, *added = (maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1]) for maps in (values, *others))
+        operation = torch.ops.mkldnn._linear_pointwise
+        if added:
+            result = operation.binary(cells, *added, self.packed, self.bias, "add")
+            result = result.relu_() if name else result  # FUSED_BEHIND_SUM
+        else:
+            result = operation(cells, self.packed, self.bias, name or "none", bounds, "")
+        return result.view(count, height, width, -1).permute(0, 3, 1, 2)
 
-def kernel_of(step: Step, tensors: Mapping[str, Tensor], device: torch.device) -> Kernel:
+
+def kernel_of(step: Step, tensors: Mapping[str, Tensor], device: torch.device, workspace: Workspace) -> Kernel:
     """``step`` bound to ``tensors``, the parameters and buffers of the net by name, on the ``device`` of the net."""
     if step.reach is None:
         return Kernel(step.call, tensors, device)
-    kinds: dict[Any, type[Window]] = {CONVOLUTION: Convolution, MAX_POOL: MaxPool, AVERAGE_POOL: AveragePool, PAD: Pad}
+    if step.call.operation is CONVOLUTION:
+        return Convolution(step, tensors, device, workspace)
+    kinds: dict[Any, type[Window]] = {MAX_POOL: MaxPool, AVERAGE_POOL: AveragePool, PAD: Pad}
     return kinds[step.call.operation](step, tensors, device)

@@ -63,9 +63,9 @@ def occlusion(
     go through the net together; None chooses by measuring.
 
     Returns values (H, W): mean drop of the score, positive = evidence; 0 where no window reaches (stride > window).
-    Cost: at most one forward pass a window, by the architecture a half to a tenth of it. ``progress`` counts windows,
-    coarse to fine; before each call of it ``partial`` is given the map so far. Raises BadParameter; more than
-    MAX_WINDOWS windows are refused.
+    Cost: at most one forward pass a window, by the architecture a half to a tenth of it. ``progress`` counts windows.
+    Before each call of it ``partial`` is given the map so far; windows then come coarse to fine, which takes longer.
+    Raises BadParameter; more than MAX_WINDOWS windows are refused.
     """
     return occlusion_of(
         model,
@@ -109,7 +109,8 @@ def occlusion_of(
         saved = 1 - work / (done * variants.whole_work) if variants.whole_work else 0.0
         return Unfinished(empty, grid, drops.copy(), done / (time.perf_counter() - start), saved)
 
-    for level in grid.levels():
+    # Windows side by side go through together for less: coarse to fine only where somebody looks on.
+    for level in grid.levels() if partial else [np.arange(drops.shape[1])]:
         for numbers, logits in variants.answers(grid.region[level], question.filling, batch_size=batch_size):
             drops[:, level[numbers]] = (whole - question.scores(logits)).T.cpu().numpy()
             done += len(numbers)

@@ -128,19 +128,22 @@ class Region:
         )
         return (top, left), (height, width)
 
-    def covers_as(self, other: Region) -> bool:
-        """Whether the same cells are computed."""
-        return self.size == other.size and all(
-            np.array_equal(a.start, b.start) for a, b in ((self.rows, other.rows), (self.columns, other.columns))
+    def is_at(self, starts: tuple[np.ndarray, np.ndarray], size: tuple[int, int]) -> bool:
+        """Whether these cells are computed: ``size`` rows and columns from ``starts`` on, (n,) each."""
+        return self.size == size and all(
+            np.array_equal(span.start, start) for span, start in zip((self.rows, self.columns), starts, strict=True)
         )
 
     def order(self) -> np.ndarray:
-        """The variants in an order in which neighbours are alike: as far from the border by rows, then by columns."""
+        """The variants in an order in which neighbours are alike: those far from the border first, by rows, by columns.
+
+        In the middle most cells change: memory that was taken for these holds all that come later.
+        """
         edge = [np.minimum(span.first, span.size - span.last) for span in (self.rows, self.columns)]
         rows = np.unique(np.stack([edge[0], self.rows.first]), axis=1, return_inverse=True)[1].ravel()
         # Every other row is gone through backwards: no leap from the middle to the border within a batch.
         columns = np.where(rows % 2, -1, 1) * edge[1]
-        return np.lexsort((self.columns.first, columns, rows))
+        return np.lexsort((self.columns.first, columns, rows))[::-1].copy()
 
     def through(self, reach: tuple[Reach, Reach], size: tuple[int, int]) -> Region:
         return Region(self.rows.through(reach[0], size[0]), self.columns.through(reach[1], size[1]))

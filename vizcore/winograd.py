@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vizcore.workspace import Workspace
+
 TILE, READS = 4, 6  # outputs and inputs of a tile along an axis
 CHANNELS = 96  # fewer, in or out, and the plain sum is faster
 
@@ -48,7 +50,7 @@ A_T = (  # (4, 6)
 class Winograd:
     """A convolution by ``weight`` (K, C, 3, 3), stride 1, without padding, plus ``bias`` (K,)."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, workspace: Workspace) -> None:
         def twice(rows: tuple[tuple[float, ...], ...]) -> Tensor:
             """The transform of both axes at once, of tiles written as one long row."""
             matrix = torch.tensor(rows, dtype=torch.float64)
@@ -59,6 +61,7 @@ class Winograd:
         self._kernel = (twice(G) @ taps).view(READS * READS, channels, outputs)
         self._bias = weight.new_zeros(len(weight)) if bias is None else bias
         self._into, self._back = twice(B_T), twice(A_T)  # (36, 36), (16, 36)
+        self._workspace = workspace
 
     @staticmethod
     def pays(weight: Tensor) -> bool:
@@ -71,13 +74,18 @@ class Winograd:
         down, across = -(-(height - 2) // TILE), -(-(width - 2) // TILE)
         tiles = count * down * across
         cells = maps.permute(0, 2, 3, 1).reshape(-1, channels)  # (N·h·w, C), no copy
-        # Each of these is two or three times as large as the maps, and goes when the next is there.
-        tiled = cells.index_select(0, _cells(count, height, width)).view(READS * READS, tiles * channels)
-        tiled = (self._into @ tiled).view(READS * READS, tiles, channels)
-        tiled = torch.bmm(tiled, self._kernel).view(READS * READS, -1)  # (36, tiles · K)
-        tiled = torch.addmm(self._bias.repeat(tiled.shape[1] // len(self._bias)), self._back, tiled)  # (16, tiles · K)
-        tiled = tiled.view(TILE, TILE, count, down, across, -1).permute(2, 3, 0, 4, 1, 5)
-        result = tiled.reshape(count, TILE * down, TILE * across, -1)[:, : height - 2, : width - 2]
+        places, outputs = READS * READS, len(self._bias)
+        # Each of these is two or three times as large as the maps, and gives up its room to the next but one.
+        tiled = self._workspace.take("tiles", (places * tiles, channels), maps)
+        torch.index_select(cells, 0, _cells(count, height, width), out=tiled)
+        moved = self._workspace.take("moved tiles", (places, tiles * channels), maps)
+        torch.mm(self._into, tiled.view(places, -1), out=moved)
+        tiled = self._workspace.take("tiles", (places, tiles, outputs), maps)
+        torch.bmm(moved.view(places, tiles, channels), self._kernel, out=tiled)
+        moved = self._workspace.take("moved tiles", (TILE * TILE, tiles * outputs), maps)
+        torch.addmm(self._bias.repeat(tiles), self._back, tiled.view(places, -1), out=moved)
+        moved = moved.view(TILE, TILE, count, down, across, outputs).permute(2, 3, 0, 4, 1, 5)
+        result = moved.reshape(count, TILE * down, TILE * across, outputs)[:, : height - 2, : width - 2]
         return result.permute(0, 3, 1, 2)
 
 
