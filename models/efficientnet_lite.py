@@ -1,11 +1,15 @@
-"""EfficientNet-Lite0: Tan & Le, "EfficientNet", 2019, in the form that Google published for small devices in 2020.
+"""EfficientNet-Lite: Tan & Le, "EfficientNet", 2019, in the form that Google published for small devices in 2020.
 
-Inverted residuals without squeeze-and-excitation, ReLU6 throughout. Layer and tensor names are those of timm's
-`tf_efficientnet_lite0`, and so are the answers, bit for bit. It is written out because timm brings torchvision
-along: together three seconds of imports before the first photo, for a net of fifty lines.
+Inverted residuals without squeeze-and-excitation, ReLU6 throughout; -Lite1 and -Lite2 have more blocks a stage, and the
+latter wider ones. Layer and tensor names are those of timm's `tf_efficientnet_lite0` and so on, and so are the answers,
+bit for bit. They are written out because timm brings torchvision along: together three seconds of imports before the
+first photo, for nets of a hundred lines.
 """
 
 from __future__ import annotations
+
+import math
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -85,16 +89,24 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """Normalised RGB (N, 3, H, W) to ImageNet logits (N, 1000); made for 224 × 224."""
+    """Normalised RGB (N, 3, H, W) to logits (N, classes); made for 224 × 224.
+
+    ``width`` multiplies the channels of each stage, and ``depth`` the blocks of all but the first and the last.
+    """
+
+    width: ClassVar[float] = 1.0
+    depth: ClassVar[float] = 1.0
 
     def __init__(self, classes: int = 1000) -> None:
         super().__init__()
         self.conv_stem = SameConv(3, 32, 3, 2)
         self.bn1 = NormAct(32)
         channels, stages = 32, []
-        for kernel, stride, expansion, width, count in STAGES:
+        for number, (kernel, stride, expansion, plain_width, plain_count) in enumerate(STAGES):
+            inner = 0 < number < len(STAGES) - 1
+            width = _whole_eights(plain_width * self.width)
             blocks: list[nn.Module] = []
-            for i in range(count):
+            for i in range(math.ceil(plain_count * self.depth) if inner else plain_count):
                 step = stride if i == 0 else 1
                 if expansion == 1:
                     blocks.append(DepthwiseSeparable(channels, width, kernel, step))
@@ -113,3 +125,21 @@ class EfficientNetLite0(nn.Module):
         x = self.blocks(x)  # (N, 320, H/32, W/32)
         x = self.bn2(self.conv_head(x))  # (N, 1280, H/32, W/32)
         return self.classifier(self.global_pool(x))
+
+
+class EfficientNetLite1(EfficientNetLite0):
+    """Made for 240 × 240."""
+
+    depth = 1.1
+
+
+class EfficientNetLite2(EfficientNetLite0):
+    """Made for 260 × 260."""
+
+    width, depth = 1.1, 1.2
+
+
+def _whole_eights(channels: float) -> int:
+    """The nearest multiple of eight, but never less than nine tenths of ``channels``."""
+    nearest = max(8, int(channels + 4) // 8 * 8)
+    return nearest if nearest >= 0.9 * channels else nearest + 8

