@@ -77,8 +77,8 @@ def fill(checkpoint: Checkpoint, card: Card) -> Filled:
     broken = tuple(name for name, tensor in state.items() if not torch.isfinite(tensor).all())
     if broken:
         notes.append(f"{len(broken)} of its {len(state)} tensors hold NaN or infinity: {_listed(list(broken))}.")
-    classes = net.get_submodule(card.layers["classifier"]).weight.shape[0]
-    return Filled(net.eval().requires_grad_(False), int(classes), tuple(notes), broken)
+    classes = len(state[f"{card.layers['classifier']}.weight"])
+    return Filled(net.eval().requires_grad_(False), classes, tuple(notes), broken)
 
 
 @cache
@@ -119,7 +119,7 @@ def _agreement(tensors: Mapping[str, Tensor], card: Card) -> float:
 def _fault(tensors: Mapping[str, Tensor], wanted: Shapes, card: Card) -> str:
     """What does not agree, or nothing."""
     missing = [name for name in wanted if name not in tensors]
-    extra = [name for name in tensors if name not in wanted]
+    extra = sorted(tensors.keys() - wanted.keys())
     bent = [name for name, shape in wanted.items() if name in tensors and tuple(tensors[name].shape) != shape]
     faults = []
     if missing:

@@ -100,7 +100,8 @@ def read_labels(
     """
     if source is None:
         return tuple(f"class {k}" for k in range(count)), ()
-    names = _lines(source) if isinstance(source, (str, Path, bytes)) else [str(name).strip() for name in source]
+    given = _lines(source) if isinstance(source, (str, Path, bytes)) else source
+    names = [shown(str(name).strip(), LONGEST_LABEL * 10) for name in given]
     if len(names) != count:
         raise BadParameter(
             f"There are {len(names):,} class names; the last layer of the network has {count:,} classes. Give one name "
@@ -125,7 +126,7 @@ def _lines(source: str | Path | bytes) -> list[str]:
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
     except OSError as error:
         raise BadParameter(
-            f"The class names in {source} cannot be read: {error.strerror}. Give a text file."
+            f"The class names in {source!r} cannot be read: {error.strerror}. Give a text file."
         ) from error
     if len(data) > MOST_LABEL_BYTES:
         raise BadParameter(f"The file of class names has {len(data):,} bytes; {MOST_LABEL_BYTES:,} are allowed.")
@@ -133,7 +134,7 @@ def _lines(source: str | Path | bytes) -> list[str]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadParameter("The file of class names is no text in UTF-8. Save it as such, one name a line.") from error
-    return [shown(line.strip(), 10**6) for line in text.rstrip().split("\n")]
+    return text.rstrip().split("\n")
 
 
 def _best(checkpoint: Checkpoint) -> Card:
