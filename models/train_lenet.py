@@ -1,112 +1,79 @@
-"""Train LeNet-5 on MNIST and write its weights, their digest and their card.
+"""Train LeNet-5 on MNIST and write its weights, the states it went through, their digests and its card.
 
     python -m models.train_lenet --data mnist.npz --out models/weights
 
-``--data`` is an .npz with train_images (60000, 28, 28) uint8, train_labels, test_images (10000, 28, 28) and
-test_labels; without it, torchvision fetches MNIST. ``--validate`` trains on 50 000 of the training pictures, measures
-on the other 10 000 and writes nothing: the options below were chosen so, and the test pictures looked at once.
+``--data`` is an .npz as `models.training.read_mnist` says; without it, torchvision fetches MNIST. ``--validate`` trains
+on 50 000 of the training pictures, measures on the other 10 000 and writes nothing: the options below were chosen so,
+and the test pictures looked at once.
 
 Sigmoids saturate, and a plain SGD run stalls for epochs before it learns anything; Xavier initialisation and Adam with
-a one-cycle rate do not. One thread and one seed: a second run on the same machine and versions gives the same file.
+a one-cycle rate do not. One thread and one seed: a second run on the same machine and versions gives the same files.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
-import hashlib
 import math
-import platform
-import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.catalogue import CARDS, Card
 from models.lenet import LeNet5
+from models.training import (
+    Pictures,
+    States,
+    Variation,
+    classify,
+    facts_of_run,
+    is_kept,
+    one_cycle,
+    read_mnist,
+    shares_by_class,
+    table_of_states,
+    write_states,
+    write_weights,
+)
 
 EPOCHS = 30
 BATCH = 128
 PEAK_RATE = 1e-2  # Adam, one cycle: up over the first tenth, then a half cosine down to nothing
 WARM_UP = 0.1
-DEGREES, PIXELS, ZOOM = 8.0, 1.5, 0.1  # the largest rotation, shift and change of size of a training picture
+VARIATION = Variation(degrees=8.0, pixels=1.5, zoom=0.1)
 SEED = 0
 CARD: Card = next(card for card in CARDS if card.name == "lenet5")
-
-
-@dataclass(frozen=True, eq=False)
-class Digits:
-    """Pictures (n, 1, 28, 28) in [0, 1] and their digits (n,)."""
-
-    pixels: Tensor
-    digits: Tensor
-
-    def __len__(self) -> int:
-        return len(self.digits)
-
-    def __getitem__(self, rows: Tensor | slice) -> Digits:
-        return Digits(self.pixels[rows], self.digits[rows])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train LeNet-5 on MNIST.")
     parser.add_argument("--data", type=Path, help="mnist.npz; without it, torchvision fetches MNIST")
     parser.add_argument("--out", type=Path, default=Path("models/weights"), help="folder for the weights and the card")
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--validate", action="store_true", help="hold out 10 000 training pictures; write nothing")
     options = parser.parse_args()
 
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    training, test = read_npz(options.data) if options.data else fetch_mnist()
+    training, test = read_mnist(options.data)
     if options.validate:
-        order = torch.randperm(len(training), generator=torch.Generator().manual_seed(SEED))
-        training, test = training[order[10_000:]], training[order[:10_000]]
+        training, test = training.split_off(10_000, SEED)
     start = time.monotonic()
-    net = train(training)
+    net, states = train(training, options.epochs)
     minutes = (time.monotonic() - start) / 60
-    right = classify(net, test) == test.digits
-    by_digit = [right[test.digits == digit].double().mean().item() for digit in range(10)]
+    right = classify(net, test, normalise) == test.classes
     where = "held-out training" if options.validate else "test"
     print(f"{int(right.sum())} of {len(test)} {where} pictures right: {right.double().mean():.2%}")
-    print("by digit: " + ", ".join(f"{digit}: {share:.2%}" for digit, share in enumerate(by_digit)))
+    print("by digit: " + ", ".join(f"{k}: {share:.2%}" for k, share in enumerate(shares_by_class(right, test.classes))))
     if not options.validate:
-        write(options.out, net, len(training), int(right.sum()), len(test), by_digit, minutes)
+        write(options.out, net, states, len(training), right, test, minutes)
 
 
-def read_npz(path: Path) -> tuple[Digits, Digits]:
-    """Training and test pictures of a file as the module's docstring says."""
-    try:
-        with np.load(path) as file:
-            arrays = [file[f"{part}_{what}"] for part in ("train", "test") for what in ("images", "labels")]
-    except (OSError, KeyError, ValueError) as error:
-        sys.exit(f"{path} cannot be read ({error}); it must be an .npz with train_images, train_labels and so on.")
-    pictures, digits, test_pictures, test_digits = (torch.from_numpy(array) for array in arrays)
-    return as_digits(pictures, digits), as_digits(test_pictures, test_digits)
-
-
-def fetch_mnist() -> tuple[Digits, Digits]:
-    """MNIST through torchvision, kept in build/mnist."""
-    from models.torchvision_guard import guarded_import
-
-    datasets = guarded_import("torchvision.datasets")
-    try:
-        sets = [datasets.MNIST("build/mnist", train=train, download=True) for train in (True, False)]
-    except (OSError, RuntimeError) as error:
-        sys.exit(f"MNIST could not be fetched ({error}). Name a file that is here: --data mnist.npz")
-    return as_digits(sets[0].data, sets[0].targets), as_digits(sets[1].data, sets[1].targets)
-
-
-def as_digits(pictures: Tensor, digits: Tensor) -> Digits:
-    return Digits(pictures[:, None].float() / 255, digits.long())
-
-
-def train(data: Digits) -> LeNet5:
-    """A net trained on ``data``; prints a line an epoch."""
+def train(data: Pictures, epochs: int) -> tuple[LeNet5, States]:
+    """A net trained on ``data``, and the states it went through; prints a line an epoch."""
     torch.manual_seed(SEED)
     net = LeNet5()
     for module in net.modules():
@@ -115,66 +82,47 @@ def train(data: Digits) -> LeNet5:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     optimiser = torch.optim.Adam(net.parameters())
-    steps = math.ceil(len(data) / BATCH) * EPOCHS
+    steps = math.ceil(len(data) / BATCH) * epochs
     step = 0
-    for epoch in range(EPOCHS):
+    states = States()
+    states.keep(0, net)
+    for epoch in range(1, epochs + 1):
         start, loss_sum = time.monotonic(), 0.0
         for rows in torch.randperm(len(data)).split(BATCH):
-            optimiser.param_groups[0]["lr"] = rate((step := step + 1) / steps)
+            optimiser.param_groups[0]["lr"] = one_cycle((step := step + 1) / steps, PEAK_RATE, WARM_UP)
             batch = data[rows]
-            loss = F.cross_entropy(net(normalise(vary(batch.pixels))), batch.digits)
+            loss = F.cross_entropy(net(normalise(VARIATION(batch.pixels.float() / 255))), batch.classes)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             loss_sum += loss.item() * len(rows)
+        if is_kept(epoch, epochs):
+            states.keep(epoch, net)
         seconds = time.monotonic() - start
-        print(f"epoch {epoch + 1:2d} of {EPOCHS}: loss {loss_sum / len(data):.4f}, {seconds:.1f} s", flush=True)
-    return net.eval()
-
-
-def rate(done: float) -> float:
-    """The learning rate when the share ``done`` of the training is done, 0 to 1."""
-    if done < WARM_UP:
-        return PEAK_RATE * done / WARM_UP
-    return PEAK_RATE * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))) / 2
-
-
-def vary(pixels: Tensor) -> Tensor:
-    """Each picture turned, moved and resized a little, at random; black comes in at the edges."""
-    n, _, h, w = pixels.shape
-    spread = torch.rand(4, n) * 2 - 1  # (4, N) in [-1, 1]
-    angle, zoom = spread[0] * math.radians(DEGREES), 1 + spread[1] * ZOOM
-    cos, sin = angle.cos() / zoom, angle.sin() / zoom
-    right, down = spread[2] * PIXELS * 2 / w, spread[3] * PIXELS * 2 / h
-    matrix = torch.stack([cos, -sin, right, sin, cos, down], 1).view(n, 2, 3)
-    grid = F.affine_grid(matrix, [n, 1, h, w], align_corners=False)
-    return F.grid_sample(pixels, grid, align_corners=False)
+        print(f"epoch {epoch:2d} of {epochs}: loss {loss_sum / len(data):.4f}, {seconds:.1f} s", flush=True)
+    return net.eval(), states
 
 
 def normalise(pixels: Tensor) -> Tensor:
     return (pixels - CARD.mean[0]) / CARD.std[0]
 
 
-@torch.no_grad()
-def classify(net: nn.Module, data: Digits) -> Tensor:
-    """The digit that the net sees in each picture, (n,)."""
-    return torch.cat([net(normalise(part)).argmax(1) for part in data.pixels.split(1000)])
+def write(folder: Path, net: LeNet5, states: States, seen: int, right: Tensor, test: Pictures, minutes: float) -> None:
+    """The weights, the states, SHA256SUMS and the card, into ``folder``."""
+    digest = write_weights(folder / CARD.file, net)
+    accuracies = states.accuracies(LeNet5().eval(), test, normalise)
+    write_states(folder / f"{CARD.name}_training.safetensors", states, accuracies)
+    card = card_of(net, seen, right, test.classes, accuracies, facts_of_run(SEED, minutes, digest))
+    (folder / CARD.file).with_suffix(".md").write_text(card, encoding="utf-8")
 
 
-def write(
-    folder: Path, net: nn.Module, seen: int, right: int, total: int, by_digit: list[float], minutes: float
-) -> None:
-    """The weights, SHA256SUMS (as sha256sum -c reads it) and the card, into ``folder``."""
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / CARD.file
-    save_file(net.state_dict(), path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    sums = folder / "SHA256SUMS"
-    others = [line for line in sums.read_text().splitlines() if not line.endswith(path.name)] if sums.exists() else []
-    sums.write_text("\n".join([*others, f"{digest}  {path.name}"]) + "\n")
-    card = f"""# {CARD.title}
+def card_of(
+    net: nn.Module, seen: int, right: Tensor, digits: Tensor, accuracies: Mapping[int, float], facts: str
+) -> str:
+    """The page that goes with the weights."""
+    count, total = int(right.sum()), len(right)
+    shares = shares_by_class(right, digits)
+    return f"""# {CARD.title}
 
 {CARD.paper}.
 Two convolutions and three dense layers with sigmoids and average pooling, as in *Dive into Deep Learning* 7.6;
@@ -183,24 +131,26 @@ Two convolutions and three dense layers with sigmoids and average pooling, as in
 | | |
 |---|---|
 | data | MNIST (LeCun, Cortes, Burges), {seen:,} training pictures, 28 × 28, grey |
-| accuracy | **{right / total:.2%}** of the {total:,} test pictures ({right:,} right), measured once, at the end |
-| recipe | Adam, batch {BATCH}, {EPOCHS} epochs, one-cycle rate with its peak at {PEAK_RATE:g}, Xavier initialisation |
-| variation | rotation up to {DEGREES:g}°, shift up to {PIXELS:g} pixels, size up to {ZOOM:.0%} |
+| accuracy | **{count / total:.2%}** of the {total:,} test pictures ({count:,} right), measured once, at the end |
+| recipe | Adam, batch {BATCH}, {max(accuracies)} epochs, one-cycle rate with its peak at {PEAK_RATE:g}, \
+Xavier initialisation |
+| variation | {VARIATION.words} |
 | choice of the recipe | on 10 000 held-out training pictures (`--validate`) |
 | input | pixels in [0, 1], minus {CARD.mean[0]}, divided by {CARD.std[0]} |
-| seed | {SEED} |
-| made | {datetime.date.today().isoformat()}, in {minutes:.0f} minutes on one CPU core |
-| versions | Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__} |
-| SHA-256 | `{digest}` |
+{facts}
 | licence | weights MIT; data CC BY-SA 3.0 |
 
 | digit | {" | ".join(str(digit) for digit in range(10))} |
 |---|{"---|" * 10}
-| right | {" | ".join(f"{share:.1%}" for share in by_digit)} |
+| right | {" | ".join(f"{share:.1%}" for share in shares)} |
+
+States on the way, in `{CARD.name}_training.safetensors`, as float16, each measured so on the test pictures; for who
+wants to see the net grow, and for no choice:
+
+{table_of_states(accuracies)}
 
 Made by `python -m models.train_lenet`, which wrote this page.
 """
-    (folder / CARD.file).with_suffix(".md").write_text(card, encoding="utf-8")
 
 
 if __name__ == "__main__":

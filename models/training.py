@@ -1,0 +1,236 @@
+"""What the training scripts have in common: pictures in memory, their variation, the rate, and what is written.
+
+Weights go into ``<name>.safetensors`` with their digest in SHA256SUMS; the states that the net went through into
+``<name>_training.safetensors``, as float16 and with the accuracy of each, for who wants to see it grow.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import math
+import platform
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Pixels (n, C, h, w) uint8 and their classes (n,) int64."""
+
+    pixels: Tensor
+    classes: Tensor
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def __getitem__(self, rows: Tensor | slice) -> Pictures:
+        return Pictures(self.pixels[rows], self.classes[rows])
+
+    def split_off(self, count: int, seed: int) -> tuple[Pictures, Pictures]:
+        """All but ``count`` of them, and these, drawn at random."""
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        return self[order[count:]], self[order[:count]]
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How far a training picture may be turned (degrees), sheared (degrees), moved (pixels) and resized (a share)."""
+
+    degrees: float = 0.0
+    shear: float = 0.0
+    pixels: float = 0.0
+    zoom: float = 0.0
+    flip: bool = False
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Each picture (N, C, h, w) varied at random. Black comes in at the edges, or what lies inside, mirrored."""
+        n, _, h, w = pixels.shape
+        spread = torch.rand(4, n) * 2 - 1  # (4, N) in [-1, 1]
+        angle, zoom = spread[0] * math.radians(self.degrees), 1 + spread[1] * self.zoom
+        cos, sin = angle.cos() / zoom, angle.sin() / zoom
+        right, down = spread[2] * self.pixels * 2 / w, spread[3] * self.pixels * 2 / h
+        matrix = torch.stack([cos, -sin, right, sin, cos, down], 1).view(n, 2, 3)
+        if self.shear:
+            slant = torch.tan((torch.rand(n) * 2 - 1) * math.radians(self.shear))
+            matrix[:, :, 1] += slant[:, None] * matrix[:, :, 0]
+        if self.flip:
+            matrix[:, :, :2] *= torch.stack([(torch.rand(n) < 0.5) * -2.0 + 1, torch.ones(n)], 1)[:, None]
+        grid = F.affine_grid(matrix, [n, 1, h, w], align_corners=False)
+        padding = "reflection" if self.flip else "zeros"  # photos have no black ground to show
+        return F.grid_sample(pixels, grid, align_corners=False, padding_mode=padding)
+
+    @property
+    def words(self) -> str:
+        """For a card: "rotation up to 8°, shift up to 1.5 pixels, size up to 10%"."""
+        said = (
+            (self.degrees, f"rotation up to {self.degrees:g}°"),
+            (self.shear, f"shear up to {self.shear:g}°"),
+            (self.pixels, f"shift up to {self.pixels:g} pixels"),
+            (self.zoom, f"size up to {self.zoom:.0%}"),
+            (self.flip, "mirrored half of the time"),
+        )
+        return ", ".join(words for value, words in said if value)
+
+
+def one_cycle(done: float, peak: float, warm_up: float) -> float:
+    """The learning rate when the share ``done`` of the training is done: up for ``warm_up`` of it, then a half cosine
+    down to nothing."""
+    if done < warm_up:
+        return peak * done / warm_up
+    return peak * (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up))) / 2
+
+
+def is_kept(epoch: int, epochs: int) -> bool:
+    """Whether a state is kept: before the first epoch, after 1, 2, 4, 8, … and the last."""
+    return epoch in (0, epochs) or epoch.bit_count() == 1
+
+
+@torch.no_grad()
+def classify(net: nn.Module, pictures: Pictures, normalise: Callable[[Tensor], Tensor]) -> Tensor:
+    """The class that the net sees in each picture, (n,)."""
+    mode = net.training
+    net.eval()
+    found = torch.cat([net(normalise(part.float() / 255)).argmax(1) for part in pictures.pixels.split(500)])
+    net.train(mode)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class States:
+    """What a net went through: its tensors by epoch, as float16."""
+
+    by_epoch: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+
+    def keep(self, epoch: int, net: nn.Module) -> None:
+        self.by_epoch[epoch] = {
+            name: tensor.detach().half().clone() if tensor.is_floating_point() else tensor.clone()
+            for name, tensor in net.state_dict().items()
+            if not name.endswith("num_batches_tracked")  # counts steps; nothing reads it later
+        }
+
+    def accuracies(self, net: nn.Module, test: Pictures, normalise: Callable[[Tensor], Tensor]) -> dict[int, float]:
+        """The share of ``test`` that each state gets right, as it is shipped: with its numbers rounded."""
+        found = {}
+        for epoch, state in self.by_epoch.items():
+            net.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=False)
+            found[epoch] = (classify(net, test, normalise) == test.classes).double().mean().item()
+        return found
+
+
+def write_states(path: Path, states: States, accuracies: Mapping[int, float]) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {
+        f"{epoch}/{name}": tensor.contiguous()
+        for epoch, state in states.by_epoch.items()
+        for name, tensor in state.items()
+    }
+    save_file(tensors, path, {"accuracies": json.dumps({str(epoch): share for epoch, share in accuracies.items()})})
+    _list_digest(path)
+
+
+def write_weights(path: Path, net: nn.Module) -> str:
+    """The tensors of a net and their digest, which is the answer."""
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in net.state_dict().items()}, path)
+    return _list_digest(path)
+
+
+def _list_digest(path: Path) -> str:
+    """The SHA-256 of a file, written into the SHA256SUMS beside it, as sha256sum -c reads it."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    sums = path.parent / "SHA256SUMS"
+    lines = sums.read_text(encoding="utf-8").splitlines() if sums.exists() else []
+    others = [line for line in lines if line.split()[1:] != [path.name]]
+    sums.write_text("\n".join([*others, f"{digest}  {path.name}"]) + "\n")
+    return digest
+
+
+def shares_by_class(right: Tensor, classes: Tensor) -> list[float]:
+    """The share of the pictures of each class that are ``right``, (n,) bool, in the order of the classes."""
+    return [right[classes == one].double().mean().item() for one in range(int(classes.max()) + 1)]
+
+
+def facts_of_run(seed: int, minutes: float, digest: str) -> str:
+    """Rows of a card: what is the same for every net that is trained here, on one thread."""
+    return f"""| seed | {seed} |
+| made | {datetime.date.today().isoformat()}, in {minutes:.0f} minutes on one CPU core |
+| versions | Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__} |
+| SHA-256 | `{digest}` |"""
+
+
+def table_of_states(accuracies: Mapping[int, float]) -> str:
+    """A table for a card: the share of the test pictures that is right after so many epochs."""
+    return f"""| epochs | {" | ".join(str(epoch) for epoch in accuracies)} |
+|---|{"---|" * len(accuracies)}
+| right | {" | ".join(f"{share:.2%}" for share in accuracies.values())} |"""
+
+
+def read_mnist(path: Path | None) -> tuple[Pictures, Pictures]:
+    """MNIST for training and for the test, (n, 1, 28, 28): from ``path``, or through torchvision into build/mnist.
+
+    ``path`` is an .npz with train_images (60000, 28, 28) uint8, train_labels, test_images (10000, 28, 28), test_labels.
+    """
+    if path is None:
+        return tuple(Pictures(one.data[:, None], one.targets.long()) for one in _fetch("MNIST"))  # type: ignore[return-value]
+    try:
+        with np.load(path) as file:
+            arrays = [file[f"{part}_{what}"] for part in ("train", "test") for what in ("images", "labels")]
+    except (OSError, KeyError, ValueError) as error:
+        sys.exit(f"{path} cannot be read ({error}); it must be an .npz with train_images, train_labels and so on.")
+    pixels, classes, test_pixels, test_classes = (torch.from_numpy(array) for array in arrays)
+    return Pictures(pixels[:, None], classes.long()), Pictures(test_pixels[:, None], test_classes.long())
+
+
+def read_cifar(path: Path | None) -> tuple[Pictures, Pictures]:
+    """CIFAR-10 for training and for the test, (n, 3, 32, 32): from ``path``, or through torchvision into build/cifar10.
+
+    ``path`` is an .npz with, for train and for test, `*_bytes` (all JPEG files end to end), `*_lengths`, `*_labels`.
+    """
+    if path is None:
+        return tuple(  # type: ignore[return-value]
+            Pictures(torch.from_numpy(one.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(one.targets))
+            for one in _fetch("CIFAR10")
+        )
+    try:
+        with np.load(path) as file:
+            return _decoded(file, "train"), _decoded(file, "test")
+    except (OSError, KeyError, ValueError) as error:
+        sys.exit(f"{path} cannot be read ({error}); it must be an .npz with train_bytes, train_lengths and so on.")
+
+
+def _decoded(file: Mapping[str, np.ndarray], part: str) -> Pictures:
+    import io
+
+    from PIL import Image
+
+    ends = np.cumsum(file[f"{part}_lengths"])
+    everything = file[f"{part}_bytes"].tobytes()
+    rows = [
+        np.asarray(Image.open(io.BytesIO(everything[first:last])).convert("RGB"))
+        for first, last in zip(np.r_[0, ends[:-1]], ends, strict=True)
+    ]
+    pixels = torch.from_numpy(np.stack(rows)).permute(0, 3, 1, 2).contiguous()  # (n, 3, 32, 32)
+    return Pictures(pixels, torch.from_numpy(file[f"{part}_labels"].astype(np.int64)))
+
+
+def _fetch(name: str) -> list:
+    """The training and the test set of torchvision's data set ``name``."""
+    from models.torchvision_guard import guarded_import
+
+    data_set = getattr(guarded_import("torchvision.datasets"), name)
+    try:
+        return [data_set(f"build/{name.lower()}", train=train, download=True) for train in (True, False)]
+    except (OSError, RuntimeError) as error:
+        sys.exit(f"{name} could not be fetched ({error}). Name a file that is here with --data.")
