@@ -187,7 +187,7 @@ def _looks(net: nn.Module) -> tuple[Any, ...]:
     return modules, [(name, tensor.shape, tensor.dtype) for name, tensor in tensors]
 
 
-def _replica(net: nn.Module) -> nn.Module:
+def replica(net: nn.Module) -> nn.Module:
     """A copy of the net whose tensors have no memory: the net itself is not run to be traced."""
     memo = {}
     for tensor in (*net.parameters(), *net.buffers()):
@@ -207,7 +207,7 @@ class _Recorder(TorchDispatchMode):
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
-        self._net = _replica(net)
+        self._net = replica(net)
         self._steps: list[Step] = []
         # By id. A tensor changed in place is the same object with a new meaning; its views have lost theirs.
         self._meaning: dict[int, Any] = {}

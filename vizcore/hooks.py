@@ -55,7 +55,8 @@ def trace(
 
     The recorded tensor is what the module returned, before anything in place changes it. With ``grad`` the pass
     is plain up to the first of ``layers`` and differentiable after it, so that ``torch.autograd.grad`` of a score
-    with respect to ``seen[layer]`` costs only what follows that layer; without, nothing is differentiable.
+    with respect to ``seen[layer]`` costs only what follows that layer; without, nothing is differentiable. (From the
+    pixels on, where they require gradients and the pass runs in a ``with torch.enable_grad()`` of its own.)
     ``replace`` maps a layer to a function of its output; what the function returns goes on instead.
 
     Holds ``model.lock`` throughout, never writes ``.grad``, and leaves hooks, modes, flags and buffers as
@@ -72,9 +73,9 @@ def trace(
     modules = {name: find_layer(model, name) for name in wanted}
     seen = Trace(model, wanted)
 
-    def start_pass(module: nn.Module, args: object) -> None:
+    def start_pass(module: nn.Module, args: tuple[object, ...]) -> None:
         seen._outputs.clear()
-        torch.set_grad_enabled(False)
+        torch.set_grad_enabled(grad and any(isinstance(given, Tensor) and given.requires_grad for given in args))
 
     def watch(name: str) -> Callable[[nn.Module, tuple[object, ...], object], object]:
         def hook(module: nn.Module, args: tuple[object, ...], output: object) -> object:
@@ -158,6 +159,36 @@ def list_layers(model: Model) -> tuple[Layer, ...]:
                 handle.remove()
     names = [layer.name for layer in ran]
     return tuple(layer for layer in ran if layer.shape and names.count(layer.name) == 1)
+
+
+@contextmanager
+def watch_runs(
+    model: Model,
+    start: Callable[[str, nn.Module, tuple[object, ...]], None],
+    end: Callable[[str, nn.Module, object], None],
+) -> Iterator[None]:
+    """Be told of every module that runs, "" being the net itself: what it is given as it starts, what it returns.
+
+    For whoever has to know inside of which module something happens. Holds ``model.lock`` throughout; changes nothing,
+    and the hooks are gone after any exit.
+    """
+
+    def starts(name: str) -> Callable[[nn.Module, tuple[object, ...]], None]:
+        return lambda module, args: start(name, module, args)
+
+    def ends(name: str) -> Callable[[nn.Module, object, object], None]:
+        return lambda module, args, output: end(name, module, output)
+
+    with model.lock:
+        handles = []
+        try:
+            for name, module in model.net.named_modules():
+                handles.append(module.register_forward_pre_hook(starts(name)))
+                handles.append(module.register_forward_hook(ends(name)))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
 
 def map_layers(model: Model) -> tuple[Layer, ...]:
