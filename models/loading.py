@@ -38,7 +38,7 @@ def load(name: str, weights: str | None, progress: Progress | None = None) -> Mo
         net = trained(card, progress)
     else:
         path = _locate(card, progress)
-        _check_digest(card, path)
+        check_digest(card, path)
         _fill(card, net, _read_state(card, path))
     classifier = net.get_submodule(card.layers["classifier"])
     scores = classifier.weight.shape[0]
@@ -136,7 +136,7 @@ def _locate(card: Card, progress: Progress | None) -> Path:
     raise BadWeights(f"The weights of {card.title}, {card.file}, are missing from {card.folder}. {_remedy(card)}")
 
 
-def _check_digest(card: Card, path: Path) -> None:
+def check_digest(card: Card, path: Path) -> None:
     """Refuse a file that is not, byte for byte, the one that the catalogue means."""
     expected = card.sha256 or _listed_digest(card, path)
     with path.open("rb") as file:
