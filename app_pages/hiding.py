@@ -28,7 +28,7 @@ SHOWN_APART = 11  # steps that stand side by side; of more, one is shown at a ti
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """The maps of a picture, ready for any part of it to be hidden; ``nbytes`` of them and the numbers of the net."""
+    """The maps of a picture, ready for any part of it to be hidden; ``nbytes`` with the packed numbers of the net."""
 
     variants: Variants
     nbytes: int
@@ -40,12 +40,10 @@ def key_of_variants() -> tuple[object, ...]:
 
 def variants() -> Variants:
     def make() -> Kept:
-        maps = sum(int(np.prod(layer.shape)) for layer in views.layers_of(here))
-        numbers = sum(parameter.numel() for parameter in model.net.parameters())
         made = Variants(model, here.view.pixels)
         middle = (grid.count // 2, grid.count // 2)
         hide(model, here.view.pixels, grid.mask([middle]), variants=made)  # a first time takes longer than all others
-        return Kept(made, 4 * (maps + numbers))
+        return Kept(made, made.nbytes)
 
     return common.known(key_of_variants(), make).variants
 

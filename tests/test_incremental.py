@@ -410,13 +410,7 @@ class Logarithm(nn.Module):
         return torch.log(x + 1.5)
 
 
-@pytest.mark.parametrize(
-    "behind",
-    [
-        nn.Tanh,
-        pytest.param(nn.ReLU, marks=pytest.mark.xfail(strict=True, reason="oneDNN's ReLU makes 0 of NaN")),
-    ],
-)
+@pytest.mark.parametrize("behind", [nn.Tanh, nn.ReLU])
 def test_an_answer_that_is_not_finite_is_refused_as_a_full_pass_refuses_it(behind: Callable[[], nn.Module]) -> None:
     head = (nn.Conv2d(3, 4, 3), behind(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, nets.CLASSES))
     model, box = nets.model_of(lambda: nn.Sequential(Logarithm(), *head), {}), (3, 9, 2, 20)
@@ -440,3 +434,83 @@ def test_eight_threads_with_pictures_of_their_own_get_answers_of_their_own(build
 
     with unchanged(model), ThreadPoolExecutor(8) as threads:
         assert max(threads.map(wrong_by, range(32))) < 1e-10
+
+
+class Folded(nn.Module):
+    """Convolutions behind dense layers: what comes out of these is taken for a picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.spread = nn.Conv2d(3, 8, 3), nn.Linear(8, 96 * 64)
+        self.wide, self.head = nn.Conv2d(96, 96, 3), nn.Linear(96, nets.CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.spread(self.conv(x).mean((2, 3))).view(-1, 96, 8, 8)
+        return self.head(self.wide(x).mean((2, 3)))
+
+
+def test_eight_threads_share_the_variants_of_one_picture() -> None:
+    model = nets.model_of(Folded, {})
+    pixels, boxes = nets.picture(1, dtype=torch.float32), boxes_everywhere(nets.SIZE)[:6]
+    variants = Variants(model, pixels)
+    assert variants.is_traced
+
+    def wrong_by(seed: int) -> float:
+        filling = nets.picture(seed, dtype=torch.float32)
+        found = answers_of(variants, boxes, nets.SIZE, filling, batch_size=1 + seed % 4)
+        return error(found, full_passes(model, pixels, boxes, filling))
+
+    with ThreadPoolExecutor(8) as threads:
+        assert max(threads.map(wrong_by, range(2, 34))) < TOLERANCE[torch.float32]
+
+
+@pytest.mark.parametrize("bounds", [(-1.0, 1.0), (-2.0, 1.0), (0.0, 6.0)])
+def test_bounds_that_torch_leaves_out_are_known(bounds: tuple[float, float]) -> None:
+    layers = (nn.Conv2d(3, 4, 3), nn.Hardtanh(*bounds), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    model = nets.model_of(lambda: nn.Sequential(*layers), {})
+    model.net.get_submodule("0").weight.mul_(20)  # past the bounds
+    assert check(model, nets.SIZE, boxes_everywhere(nets.SIZE)[:4], least_effect=1e-4).is_traced
+
+
+class Looped(nn.Module):
+    """Holds a dictionary that holds itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, nets.CLASSES)
+        self.own: dict[str, object] = {}
+        self.own["own"] = self.own
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(x).relu().mean((2, 3)))
+
+
+def test_what_goes_wrong_in_the_tracing_does_not_go_wrong_in_the_answer() -> None:
+    variants = check(nets.model_of(Looped, {}), nets.SIZE, boxes_everywhere(nets.SIZE)[:3])
+    assert not variants.is_traced
+    assert "RecursionError" in str(variants.why_whole)
+
+
+def test_maps_that_would_take_too_much_memory_are_not_kept() -> None:
+    model = nets.model_of(
+        lambda: nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), {}
+    )
+    small, large = (Variants(model, nets.picture(1, size, torch.float32)) for size in ((60, 70), (900, 1000)))
+    assert small.is_traced
+    assert not large.is_traced
+    assert "MB" in str(large.why_whole)
+
+
+def test_a_picture_changed_after_its_variants_were_made_does_not_change_them() -> None:
+    model, pixels, filling = nets.residual(), nets.picture(1), nets.picture(2)
+    variants, boxes = Variants(model, pixels), boxes_everywhere(nets.SIZE)[:3]
+    before = answers_of(variants, boxes, nets.SIZE, filling)
+    assert variants.are_of(model, pixels)
+    pixels += 0.1
+    assert torch.equal(answers_of(variants, boxes, nets.SIZE, filling), before)
+    assert not variants.are_of(model, pixels)
+
+
+def test_what_is_held_is_counted() -> None:
+    model = nets.residual()
+    assert 0 < Variants(model, nets.picture(1)).nbytes < Variants(model, nets.picture(1, (75, 94))).nbytes

@@ -50,6 +50,7 @@ print(resident("VmHWM") - before)
 LITE = "load_model('efficientnet_lite0')"
 WIDE = "nets.wide()"
 VGG, RESNET = "load_model('vgg16', weights=None)", "load_model('resnet50', weights=None)"
+DEEP = "load_model('resnet152', weights=None)"
 
 
 def megabytes_above_the_model(model: str, call: str) -> float:
@@ -73,6 +74,7 @@ def megabytes_above_the_model(model: str, call: str) -> float:
         (VGG, "occlusion(model, pixels, 281, 32, 16, progress=stop_after(80))"),
         (VGG, "occlusion(model, pixels, 281, 200, 100)"),
         (RESNET, "occlusion(model, pixels, 281, 32, 16, progress=stop_after(120))"),
+        (DEEP, "occlusion(model, pixels, 281, 32, 16, progress=stop_after(24))"),
         (VGG, "estimate_occlusion(model, pixels, [281, 282], 32, 16)"),
         (LITE, "cam(model, pixels, 281, 'eigen_cam', 'blocks.1.0.bn1')"),
         (LITE, "cam(model, pixels, 281, 'grad_cam', 'conv_stem')"),

@@ -60,7 +60,7 @@ def hide(
     check_pixels(pixels, one=True)
     masks = _check_masks(mask, (pixels.shape[2], pixels.shape[3]))  # (n, H, W)
     filling = filling_of(pixels, baseline)
-    variants = variants or Variants(model, pixels)
+    variants = _check_variants(variants, model, pixels)
     logits = variants.logits.repeat(len(masks), 1)
     some = np.flatnonzero(masks.any((1, 2)))
     if len(some):
@@ -280,7 +280,7 @@ class _Search:
         progress: Progress | None,
     ) -> None:
         self.model, self.pixels, self.grid, self.filling, self.progress = model, pixels, grid, filling, progress
-        self.variants = variants or Variants(model, pixels)  # of the picture as it is now
+        self.variants = _check_variants(variants, model, pixels)  # of the picture as it is now
         self.hidden = np.zeros(grid.count**2, bool)
         self.target = self.last = 0
         self.moves: list[int] = []
@@ -361,6 +361,13 @@ def _check_answer(model: Model, logits: Tensor, target: int | None) -> int:
             "overturned. Leave target out."
         )
     return target
+
+
+def _check_variants(variants: Variants | None, model: Model, pixels: Tensor) -> Variants:
+    """``variants``, or new ones; BadParameter for those of another picture."""
+    if variants and not variants.are_of(model, pixels):
+        raise BadParameter("variants are of another picture or model; leave them out, or make Variants(model, pixels).")
+    return variants or Variants(model, pixels)
 
 
 def _check_masks(mask: Tensor | np.ndarray, size: tuple[int, int]) -> np.ndarray:

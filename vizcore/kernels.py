@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -35,9 +36,27 @@ from vizcore.workspace import Workspace
 
 aten = torch.ops.aten
 
-# oneDNN's names of activations that it does within a convolution, and its numbers for them
-FUSED: dict[Any, str] = {aten.relu.default: "relu", aten.hardtanh.default: "hardtanh", aten.silu.default: "swish"}
+# oneDNN's names of activations that it does within a convolution, and the numbers that torch leaves out
+FUSED: dict[Any, tuple[str, tuple[float, ...]]] = {
+    aten.relu.default: ("relu", ()),
+    aten.hardtanh.default: ("hardtanh", (-1.0, 1.0)),
+    aten.silu.default: ("swish", ()),
+}
 FUSED_BEHIND_SUM = (aten.relu.default,)
+
+
+@dataclass
+class Room:
+    """How many bytes kernels may take beyond the net's own size."""
+
+    bytes: int
+
+    def taken(self, count: int) -> bool:
+        """Whether there was room for ``count``."""
+        if count > self.bytes:
+            return False
+        self.bytes -= count
+        return True
 
 
 class Kernel:
@@ -159,7 +178,9 @@ class AveragePool(Window):
 class Convolution(Window):
     """With what is done to its result: normalisation, the addition of another map, an activation; in this order."""
 
-    def __init__(self, step: Step, tensors: Mapping[str, Tensor], device: torch.device, workspace: Workspace) -> None:
+    def __init__(
+        self, step: Step, tensors: Mapping[str, Tensor], device: torch.device, workspace: Workspace, room: Room
+    ) -> None:
         super().__init__(step, tensors, device)
         _, weight, _, self.stride, _, self.dilation, _, _, self.groups = self.args
         weight, bias = self._folded(tensors, device)
@@ -170,7 +191,8 @@ class Convolution(Window):
         self.winograd: Winograd | None = None
         self.packed: Tensor | None = None
         if weight.dtype == torch.float32 and weight.device.type == "cpu":
-            if self.groups == 1 and {*self.stride, *self.dilation} == {1} and Winograd.pays(weight):
+            plain = self.groups == 1 and {*self.stride, *self.dilation} == {1}
+            if plain and Winograd.pays(weight) and room.taken(3 * weight.numel() * weight.element_size()):
                 self.winograd = Winograd(weight, bias, workspace)
             elif torch.backends.mkldnn.is_available():
                 self.packed = self._packed(weight)
@@ -234,7 +256,10 @@ class Convolution(Window):
 
     def _fused(self, values: Tensor, padding: list[int], *others: Tensor, activation: Kernel | None) -> Tensor:
         """All of it as one operation of oneDNN, in the way in which torch's own compiler calls it."""
-        name, bounds = (FUSED[activation.operation], activation.args[1:]) if activation else (None, [])
+        name, bounds = None, []
+        if activation:
+            name, left_out = FUSED[activation.operation]
+            bounds = [*activation.args[1:], *left_out[len(activation.args) - 1 :]]
         if self.mixes:
             return self._mixed(values[:, :, :: self.stride[0], :: self.stride[1]], *others, name=name, bounds=bounds)
         layout = (padding, self.stride, self.dilation, self.groups)
@@ -256,11 +281,13 @@ class Convolution(Window):
         return result.view(count, height, width, -1).permute(0, 3, 1, 2)
 
 
-def kernel_of(step: Step, tensors: Mapping[str, Tensor], device: torch.device, workspace: Workspace) -> Kernel:
+def kernel_of(
+    step: Step, tensors: Mapping[str, Tensor], device: torch.device, workspace: Workspace, room: Room
+) -> Kernel:
     """``step`` bound to ``tensors``, the parameters and buffers of the net by name, on the ``device`` of the net."""
     if step.reach is None:
         return Kernel(step.call, tensors, device)
     if step.call.operation is CONVOLUTION:
-        return Convolution(step, tensors, device, workspace)
+        return Convolution(step, tensors, device, workspace, room)
     kinds: dict[Any, type[Window]] = {MAX_POOL: MaxPool, AVERAGE_POOL: AveragePool, PAD: Pad}
     return kinds[step.call.operation](step, tensors, device)

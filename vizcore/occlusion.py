@@ -102,6 +102,9 @@ def occlusion_of(
     variants = Variants(model, question.pixels)
     whole = question.scores(variants.logits)[0]  # (T,)
     empty = question.heatmaps(whole)
+    if variants.why_whole:
+        note = f"Every window took a pass of the whole net, which could not be taken apart: {variants.why_whole}."
+        empty = tuple(replace(heat, notes=(*heat.notes, note)) for heat in empty)
     drops = np.full((len(targets), len(grid.region)), np.nan)
     start, done, work = time.perf_counter(), 0, 0
 

@@ -29,5 +29,6 @@ class Workspace:
             held = self._held[place] = torch.empty(count, dtype=like.dtype, device=like.device)
         return held[:count].view(shape)
 
-    def clear(self) -> None:
-        self._held.clear()
+    @property
+    def nbytes(self) -> int:
+        return sum(held.numel() * held.element_size() for held in self._held.values())
