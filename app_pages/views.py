@@ -10,6 +10,7 @@ import streamlit as st
 
 from app_pages import common
 from vizcore import activations, cam, filters
+from vizcore.arithmetic import UnitArithmetic, explain_unit
 from vizcore.hooks import stages
 from vizcore.images import (
     Montage,
@@ -24,6 +25,7 @@ from vizcore.images import (
     to_jpeg,
     to_png,
 )
+from vizcore.kernel_edit import KernelEdit, edit_kernel
 from vizcore.records import GREY_FROM_RGB, ActivationMaps, Filters, Heatmap, Layer, UnsupportedModel
 
 METHOD_TITLES = {**{name: row.title for name, row in cam.CAM_METHODS.items()}, "occlusion": "Occlusion"}
@@ -37,6 +39,11 @@ def layers_of(here: common.Chosen) -> tuple[Layer, ...]:
     """All layers with maps of the net looked at, in order of execution."""
     layers = common.layers_of(here.model.name, here.model.weights is None)
     return tuple(layer for layer in layers if len(layer.shape) == 3)
+
+
+def all_layers_of(here: common.Chosen) -> tuple[Layer, ...]:
+    """All layers that run once a pass, with maps or without, in order of execution."""
+    return common.layers_of(here.model.name, here.model.weights is None)
 
 
 def stages_of(here: common.Chosen) -> tuple[Layer, ...]:
@@ -56,6 +63,22 @@ def maps_of(here: common.Chosen, *layers: str) -> tuple[ActivationMaps, ...]:
     return common.known(
         ("maps", here.model.title, here.digest, layers),
         lambda: activations.activation_maps_of(here.model, here.view.pixels, layers),
+    )
+
+
+def unit_of(here: common.Chosen, layer: str, channel: int, row: int, column: int) -> UnitArithmetic:
+    """The calculation of one number of a layer."""
+    return common.known(
+        ("unit", here.model.title, here.digest, layer, channel, row, column),
+        lambda: explain_unit(here.model, here.view.pixels, layer, channel, row, column),
+    )
+
+
+def edit_of(here: common.Chosen, layer: str, channel: int, kernel: np.ndarray) -> KernelEdit:
+    """What changes with a kernel (C, kh, kw) of the net."""
+    return common.known(
+        ("kernel", here.model.title, here.digest, layer, channel, kernel.astype(np.float64).tobytes()),
+        lambda: edit_kernel(here.model, here.view.pixels, layer, channel, kernel),
     )
 
 
