@@ -18,9 +18,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 PAGES = (
     ("app_pages/overview.py", "Overview", ":material/visibility:", True),
     ("app_pages/layers.py", "Layers", ":material/layers:", False),
+    ("app_pages/anatomy.py", "Anatomy", ":material/account_tree:", False),
     ("app_pages/heatmaps.py", "Heatmaps", ":material/local_fire_department:", False),
     ("app_pages/hiding.py", "Hide", ":material/ink_eraser:", False),
+    ("app_pages/arithmetic.py", "Arithmetic", ":material/calculate:", False),
     ("app_pages/embedding.py", "Embedding", ":material/scatter_plot:", False),
+    ("app_pages/own_network.py", "Your network", ":material/upload_file:", False),
 )
 
 
@@ -35,7 +38,8 @@ def main() -> None:
         refusal = sidebar.choose()
     if refusal:
         st.error(common.plain(refusal), icon=":material/block:")
-        return
+        if page.url_path != "own_network":  # where weights that are missing may be brought
+            return
     if notice := st.session_state["notice"]:
         st.info(common.plain(notice), icon=":material/info:")
     if stopped := st.session_state.pop("stopped", None):

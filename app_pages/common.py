@@ -147,13 +147,44 @@ def _answer_or_refusal(found: Any) -> Any:
     return found
 
 
-@st.cache_resource(show_spinner="Loading the network …", max_entries=3)
+@dataclass(frozen=True, eq=False)
+class Brought:
+    """A network that somebody brought, for this visit only. ``call`` is the Python that loads it; ``notes`` are
+    sentences about what was done to its file; ``guessed``: mean and standard deviation are the architecture's."""
+
+    model: Any
+    card: Card
+    call: str
+    notes: tuple[str, ...]
+    guessed: bool
+
+
+def brought() -> Brought | None:
+    """The network that was brought in this visit."""
+    return st.session_state.get("brought")
+
+
 def model_named(name: str, untrained: bool = False) -> Any:
-    """A loaded net, shared by all; the latest three are kept for whoever comes next. Raises the LensError that says
-    why there is none."""
+    """A loaded net: the one that this visit brought, or one of the catalogue. Raises the LensError that says why there
+    is none."""
+    own = brought()
+    return own.model if own and own.model.name == name else _model_of_all(name, untrained)
+
+
+@st.cache_resource(show_spinner="Loading the network …", max_entries=3)
+def _model_of_all(name: str, untrained: bool) -> Any:
+    """A net shared by all; the latest three are kept for whoever comes next."""
     from models import load_model
 
     return load_model(name, weights=None if untrained else "default")
+
+
+def call_of(model: Any) -> str:
+    """The Python that loads a net."""
+    own = brought()
+    if own and own.model.name == model.name:
+        return own.call
+    return f"load_model({model.name!r}{'' if model.weights else ', weights=None'})"
 
 
 @st.cache_data(show_spinner=False, max_entries=20)

@@ -13,6 +13,7 @@ from vizcore.images import Photo, to_png
 
 UPLOAD_TYPES = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"]
 TOP = "the top class"
+GROUPS = ("package", "shipped", "loader", "hub", "untrained")  # of the models, in the order in which they are offered
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,17 +57,25 @@ def choose() -> str | None:
 
 
 def _choose_card() -> Card:
-    cards = {card.name: card for card in list_models()}
+    cards = {card.name: card for card in sorted(list_models(), key=lambda card: GROUPS.index(card.origin))}
+    if own := common.brought():
+        cards = {own.card.name: own.card} | cards
+    if name := st.session_state.pop("model to be", None):  # a page made a network the current one
+        st.session_state["model"] = name
     name = st.selectbox(
         "Model",
         list(cards),
         format_func=lambda name: cards[name].title,
         key="model",
         bind="query-params",
-        help="The network that looks at the picture.",
+        help="The network that looks at the picture. Those that bring their weights come first, then those whose "
+        "weights are fetched once, then those that nobody has trained. Type to search.",
     )
     card = cards[name]
-    missing = "" if card.ready() else " · weights not here"
+    if own and card is own.card:
+        st.caption(f"{card.classes} · {card.parameters:,} parameters · your own, for this visit")
+        return card
+    missing = "" if card.ready() else " · untrained" if card.origin == "untrained" else " · weights not here"
     st.caption(f"{card.classes} · {card.parameters:,} parameters · {card.year}{missing}")
     return card
 
@@ -75,6 +84,11 @@ def _load(card: Card) -> object:
     """The net of the card; where its weights are nowhere to be had, the structure alone is offered."""
     from vizcore.records import BadWeights
 
+    own = common.brought()
+    if own and card is own.card:
+        return own.model
+    if card.origin == "untrained":  # no file of weights to offer: the page says what the structure is worth
+        return common.model_named(card.name, True)
     refusal = ""
     if card.ready():
         try:

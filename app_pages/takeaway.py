@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from app_pages.common import Chosen
+from app_pages.common import Chosen, call_of
 from app_pages.views import shown, title_of
 from vizcore.colour import Scale
 from vizcore.export import to_figure, to_npz
@@ -123,12 +123,11 @@ def unit_of(heat: Heatmap) -> str:
 def python_lines(here: Chosen, imports: tuple[str, ...], call: str) -> str:
     """A script that makes the same result from the same picture."""
     wanted = {"from models import load_model", "from vizcore.images import prepare", *here.imports, *imports}
-    weights = "" if here.model.weights else ", weights=None"
     return "\n".join(
         (
             *merged(wanted),
             "",
-            f"model = load_model({here.model.name!r}{weights})",
+            f"model = {call_of(here.model)}",
             f"photo = {here.origin}",
             "view = prepare(photo, model)",
             call,

@@ -27,8 +27,9 @@ MOST_LABEL_BYTES = 2**20
 class OwnNetwork:
     """A loaded checkpoint: its ``model``, a ``card`` made for it, and what was done to it, in sentences.
 
-    ``model.name`` and ``card.name`` are of the architecture and of a digest of everything that answers depend on: the
-    file, the classes, mean and standard deviation. ``broken`` names the tensors with NaN or infinity in them.
+    ``model.name``, ``model.title`` and ``card.name`` end in the first 64 bits of a SHA-256 of everything that answers
+    depend on: the file, the architecture, the classes, mean and standard deviation. So no two networks share a name.
+    ``broken`` names the tensors with NaN or infinity in them.
     """
 
     model: Model
@@ -59,11 +60,12 @@ def open_network(
     filled = fill(checkpoint, card)
     names, more = read_labels(labels, filled.classes)
     identity = repr((checkpoint.digest, card.name, names, mean, std)).encode()
-    name = f"{card.name.replace('/', '-')}-{hashlib.sha256(identity).hexdigest()[:16]}"
+    mark = hashlib.sha256(identity).hexdigest()[:16]
+    name = f"{card.name.replace('/', '-')}-{mark}"
     title = f"{card.title} of {shown(checkpoint.name, 60)}"
     model = Model(
         name=name,
-        title=title,
+        title=f"{title} ({mark})",
         net=filled.net,
         labels=names,
         input_size=card.input_size,

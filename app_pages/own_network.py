@@ -1,0 +1,282 @@
+"""Your network: weights that somebody brings, opened safely and examined; a model like any for this visit."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import streamlit as st
+
+from app_pages import common
+from models import WEIGHTS_FILES, list_models
+from vizcore.doctor import FAULT, GOOD, NOTICE, Finding, Report, examine
+from vizcore.images import prepare
+from vizcore.records import LensError
+
+if TYPE_CHECKING:
+    from models.checkpoints import Checkpoint
+
+MOST_MB = 300
+USUAL = "as usual for the architecture (a guess)"
+NORMALISED = {
+    "mean and deviation of ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "to −1 … 1": ((0.5,), (0.5,)),
+    "not at all, 0 … 1": ((0.0,), (1.0,)),
+}
+ICONS = {GOOD: ":material/check_circle:", NOTICE: ":material/info:", FAULT: ":material/error:"}
+WORDS = {GOOD: "fine", NOTICE: "worth knowing", FAULT: "a fault"}
+
+
+def uploads_allowed() -> bool:
+    """Whether weights may be brought here: CNN_LENS_CHECKPOINTS says it, "on" or "off". Where it says nothing, they may
+    on a server that only its own machine reaches, unless CNN_LENS_PUBLIC says that a proxy shows it to the world."""
+    setting = os.environ.get("CNN_LENS_CHECKPOINTS", "").strip().lower()
+    if setting:
+        return setting == "on"
+    public = os.environ.get("CNN_LENS_PUBLIC", "").strip().lower() not in ("", "0", "off", "no", "false")
+    return not public and st.get_option("server.address") in ("localhost", "127.0.0.1", "::1")
+
+
+# ---- what was brought ------------------------------------------------------------------------------------------
+
+
+def take_weights() -> Checkpoint | None:
+    """The uploader, and what was read last; a refusal is said, and what was there before stays."""
+    file = st.file_uploader(
+        "Weights file",
+        [ending.lstrip(".") for ending in WEIGHTS_FILES],
+        key="weights",
+        max_upload_size=MOST_MB,
+        help="A .safetensors file, or a state dict that torch.save wrote (also Lightning's, half precision, and with "
+        "the prefixes of DataParallel). It stays in memory, for this visit only, and is never run: a pickle is "
+        "opened in a process of its own that may only read numbers.",
+    )
+    if file is not None and st.session_state.get("file of the weights") != file.file_id:
+        from models.checkpoints import read_bytes
+
+        st.session_state["file of the weights"], st.session_state["refusal of the weights"] = file.file_id, None
+        try:
+            with st.spinner("Opening the file; a pickle takes about three seconds", show_time=True):
+                checkpoint = read_bytes(file.getvalue(), file.name)
+                st.session_state["checkpoint"] = (checkpoint, ranking_of(checkpoint))
+        except LensError as refused:
+            st.session_state["refusal of the weights"] = str(refused)
+    if refusal := st.session_state.get("refusal of the weights"):
+        st.error(common.plain(refusal), icon=":material/block:")
+    if "checkpoint" not in st.session_state:
+        st.caption(f"Up to {MOST_MB} MB: .safetensors, .pth, .pt, .ckpt or .bin.")
+        return None
+    return st.session_state["checkpoint"][0]
+
+
+def ranking_of(checkpoint: Checkpoint) -> dict[str, float]:
+    """How far each network of the catalogue agrees with the tensors, the best first; 0 to 1."""
+    from models.matching import matches
+
+    return {match.card.name: match.share for match in matches(checkpoint.tensors)}
+
+
+def choose_architecture(checkpoint: Checkpoint) -> str:
+    shares: dict[str, float] = st.session_state["checkpoint"][1]
+    titles = {card.name: card.title for card in list_models()}
+    count = sum(tensor.numel() for tensor in checkpoint.tensors.values())
+    st.caption(common.plain(f"{checkpoint.name}: {len(checkpoint.tensors):,} tensors, {count:,} numbers."))
+
+    def words(name: str) -> str:
+        return f"{titles[name]} · {100 * shares[name]:.0f} % of the tensors agree" if name in titles else name
+
+    architecture = st.selectbox(
+        "Architecture",
+        list(shares),
+        format_func=words,
+        key=f"architecture of {checkpoint.digest}",
+        accept_new_options=True,
+        help="The networks of the catalogue, the best match first, by the names and shapes of the tensors. Any other "
+        "convolutional network of timm can be typed by its name, such as mobilenetv3_small_100.",
+    )
+    if shares[next(iter(shares))] == 0:
+        st.info("No network of the catalogue has such tensors. Type the name that timm has for it.")
+    return architecture or next(iter(shares))
+
+
+def choose_labels() -> tuple[bytes | None, str]:
+    """The bytes and the name of the file of class names, if there is one."""
+    file = st.file_uploader(
+        "Class names (optional)",
+        ["txt", "csv"],
+        key="class names",
+        max_upload_size=1,
+        help="A text file with one class a line, in the order in which the network was trained.",
+    )
+    if file is not None:
+        st.session_state["labels"] = (file.getvalue(), file.name)
+    return st.session_state.get("labels", (None, ""))
+
+
+def choose_normalisation(architecture: str) -> dict[str, tuple[float, ...]]:
+    """``mean`` and ``std`` for `open_network`, or nothing where they are to be guessed."""
+    how = st.selectbox(
+        "Its pixels were normalised",
+        [USUAL, *NORMALISED],
+        key="normalised",
+        help="A weights file does not say how its pictures were prepared. The examination shows how much a wrong guess "
+        "would change.",
+    )
+    if how == USUAL:
+        return {}
+    from models.catalogue import find_card
+
+    channels = len(find_card(architecture).mean)
+    mean, std = (
+        numbers * channels if len(numbers) == 1 else numbers[:1] if channels == 1 else numbers
+        for numbers in NORMALISED[how]
+    )
+    return {"mean": mean, "std": std}
+
+
+def open_it(checkpoint: Checkpoint, architecture: str, labels: tuple[bytes | None, str]) -> None:
+    """Make the network of this visit; where it answers, the current one."""
+    from models.own import open_network
+
+    options = choose_normalisation(architecture)
+    if not st.button("Open and examine it", type="primary", icon=":material/stethoscope:"):
+        return
+    with st.spinner("Opening and examining it: about thirty passes of one picture", show_time=True):
+        own = open_network(checkpoint, architecture, labels[0], **options)
+        words = [repr(checkpoint.name), f"architecture={architecture!r}"]
+        words += [f"labels={labels[1]!r}"] * (labels[0] is not None) + [f"{k}={v}" for k, v in options.items()]
+        call = f"load_model({', '.join(words)})"
+        st.session_state["brought"] = common.Brought(own.model, own.card, call, own.notes, not options)
+        report = report_of(own.model)
+    if all(finding.state != FAULT for finding in report.findings):
+        st.session_state["model to be"] = own.card.name
+        st.toast(f"{common.plain(own.card.title)} is now the current network.", icon=":material/check:")
+    st.rerun()
+
+
+# ---- the doctor's report -------------------------------------------------------------------------------------------
+
+
+def report_of(model: Any) -> Report:
+    """The examination of a net on the current picture, or the first sample where there is none."""
+    pixels, digest = current_photo()
+    own = common.brought()
+    guessed = own is None or own.model.name != model.name or own.guessed
+    return common.known(
+        ("doctor", model.title, digest, guessed),
+        lambda: examine(model, prepare(pixels, model).pixels, guessed=guessed),
+    )
+
+
+def current_photo() -> tuple[np.ndarray, str]:
+    if "chosen" in st.session_state:
+        return common.chosen().photo, common.chosen().digest
+    from models.samples import list_samples
+
+    photo = common.photo_from(list_samples()[0].read())
+    return photo.pixels, photo.digest
+
+
+def show_report(own: common.Brought, report: Report) -> None:
+    st.subheader("The doctor's report", anchor=False)
+    faults = [finding for finding in report.findings if finding.state == FAULT]
+    if faults:
+        st.error(
+            f"{common.plain(own.card.title)} cannot be looked into: {common.plain(faults[0].sentence)}",
+            icon=":material/error:",
+        )
+    else:
+        st.markdown(
+            f"{common.plain(own.card.title)}, examined on the picture of the sidebar. It is in the list of models."
+        )
+        st.page_link("app_pages/heatmaps.py", label="See its heatmaps", icon=":material/local_fire_department:")
+    for note in own.notes:
+        st.caption(common.plain(note))
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        for finding in report.findings:
+            show_finding(finding)
+    with right:
+        show_verdicts(report)
+        show_normalisations(own, report)
+    show_proof(report)
+
+
+def show_finding(finding: Finding) -> None:
+    row = st.container(horizontal=True, gap="small", vertical_alignment="top")
+    row.markdown(ICONS[finding.state], width="content", help=WORDS[finding.state])
+    row.markdown(f"**{finding.subject}**, {WORDS[finding.state]}. {common.plain(finding.sentence)}")
+
+
+def show_verdicts(report: Report) -> None:
+    st.markdown("**Which methods work on it**")
+    working = [verdict.title for verdict in report.verdicts if verdict.works]
+    st.markdown(f"{ICONS[GOOD]} {common.plain(', '.join(working) or 'None')}.")
+    reasons: dict[str, list[str]] = {}
+    for verdict in report.verdicts:
+        if not verdict.works:
+            reasons.setdefault(verdict.reason, []).append(verdict.title)
+    for reason, titles in reasons.items():
+        st.markdown(f"{ICONS[NOTICE]} Not {common.plain(', '.join(titles))}: {common.plain(reason)}")
+
+
+def show_normalisations(own: common.Brought, report: Report) -> None:
+    if not report.normalisations:
+        return
+    label = common.plain(own.model.labels[report.normalisations[0].top])
+    st.markdown(f"**The probability of {label}, if pixels are normalised…**")
+    for one in report.normalisations:
+        top = common.plain(own.model.labels[one.top])
+        answer = "the top class" if one.top == report.normalisations[0].top else f"the top class would be {top}"
+        st.progress(one.chance_of_first, text=f"{common.plain(one.title)}: {100 * one.chance_of_first:.1f} %, {answer}")
+    st.caption(
+        "The bars are probabilities, 0 to 100 %, of one and the same class. The more they differ, the more depends on "
+        "normalising as the network was trained."
+    )
+
+
+def show_proof(report: Report) -> None:
+    if report.unchanged:
+        st.success(
+            "Nothing was changed. A digest of all its numbers, modes, flags and hooks is the same before and after: "
+            f"SHA-256 {report.before[:16]}…",
+            icon=":material/verified:",
+        )
+    else:
+        st.error(f"The examination changed the network: {report.before[:16]}… became {report.after[:16]}….")
+
+
+def main() -> None:
+    st.title("Your network", anchor=False)
+    if not uploads_allowed():
+        st.info(
+            "Bringing a network is switched off on this server, as it should be where strangers meet. On a machine of "
+            "your own it is on; whoever runs this server can switch it on with CNN_LENS_CHECKPOINTS=on. In Python: "
+            '`load_model("weights.pth", architecture="resnet18", labels="classes.txt")`.',
+            icon=":material/lock:",
+        )
+        return
+    st.markdown(
+        "Bring the weights of a convolutional network that you trained. It is examined, and for this visit it is then "
+        "in the list of models, on every page; nobody else sees it."
+    )
+    left, right = st.columns(2, gap="large")
+    with left:
+        checkpoint = take_weights()
+    with right:
+        labels = choose_labels() if checkpoint else (None, "")
+    if checkpoint:
+        with left:
+            architecture = choose_architecture(checkpoint)
+        try:
+            with right:
+                open_it(checkpoint, architecture, labels)
+        except LensError as refusal:
+            st.error(common.plain(str(refusal)), icon=":material/block:")
+    if own := common.brought():
+        st.divider()
+        show_report(own, report_of(own.model))
+
+
+main()
