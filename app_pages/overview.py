@@ -5,6 +5,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from app_pages import common, picture_sets, takeaway, views
 from app_pages.occlusion_runs import Occlusion, words_of
+from app_pages.warp import show_warp
 from vizcore.filters import order
 from vizcore.images import Scale, to_png
 from vizcore.occlusion import Unfinished
@@ -51,6 +52,8 @@ with classes:
         "scores = model.logits(view.pixels).softmax(1)  # (1, K) probabilities\n"
         "picture = frame(photo, view.box)  # to_png(picture): the bytes of a file",
     )
+
+show_warp(here)
 
 
 def show_filters() -> None:

@@ -14,10 +14,10 @@ DEGREES = 45.0
 SCALES = (0.7, 1.2)
 
 
-def placements(count: int, draws: np.random.Generator, scales: tuple[float, float] = SCALES) -> np.ndarray:
+def placements(count: int, draws: np.random.Generator, degrees: float = DEGREES) -> np.ndarray:
     """Matrices (count, 2, 3) from (x, y, 1) in the frame to (x, y) in the digit, both in pixels from the middle."""
-    angles = np.radians(draws.uniform(-DEGREES, DEGREES, count))  # positive is clockwise
-    scale = draws.uniform(*scales, count)
+    angles = np.radians(draws.uniform(-degrees, degrees, count))  # positive is clockwise
+    scale = draws.uniform(*SCALES, count)
     room = np.maximum(0, FRAME - DIGIT * scale) / 2
     moves = (draws.uniform(-1, 1, (2, count)) * room).T[:, :, None]  # (count, 2, 1): right, down
     cos, sin = np.cos(angles) / scale, np.sin(angles) / scale
