@@ -86,13 +86,12 @@ def effective(model: Model, pixels: Tensor, layer: str, unit: tuple[int, ...]) -
     where the unit does not react, such as one behind a ReLU that is shut.
     """
     check_pixels(pixels, one=True)
-    with trace(model, [layer], grad=True) as seen:
-        with torch.enable_grad():
-            picture = pixels.detach().clone().requires_grad_()
-            model.logits(picture)
-            check_unit(unit, tuple(seen[layer].shape[1:]))
-            answer = seen[layer][(0, *unit)]
-            (gradient,) = torch.autograd.grad(answer, picture, allow_unused=True)
+    with trace(model, [layer], grad=True) as seen, torch.enable_grad():
+        picture = pixels.detach().clone().requires_grad_()
+        model.logits(picture)
+        check_unit(unit, tuple(seen[layer].shape[1:]))
+        answer = seen[layer][(0, *unit)]
+        (gradient,) = torch.autograd.grad(answer, picture, allow_unused=True)
     moved = torch.zeros_like(picture) if gradient is None else gradient
     values = moved[0].abs().sum(0).float().cpu().numpy()  # (H, W)
     return EffectiveField(values, model.name, layer, tuple(map(int, unit)), float(answer.detach()))
