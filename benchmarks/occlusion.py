@@ -26,6 +26,7 @@ from vizcore.records import Model
 
 TARGET = 3
 BATCHES = (1, 8, 32)  # Captum's perturbations_per_eval
+TYPICAL = 16  # windows that ours takes at once
 # The speed wanted, as a multiple of Captum's
 WANTED = {
     "vgg16": 10,
@@ -50,6 +51,7 @@ class Line:
     bound: float
     computed: float
     difference: float
+    share: float
     megabytes: float
 
     def cells(self) -> tuple[str, ...]:
@@ -67,6 +69,7 @@ class Line:
             figure(self.computed),
             f"{ratio / self.bound:.0%}",
             f"{self.difference:.0e}",
+            f"{self.share:.0e}",
             f"{self.megabytes:.0f}",
         )
 
@@ -83,6 +86,7 @@ HEADS = (
     "computed",
     "of the bound",
     "difference",
+    "of the drops",
     "MB",
 )
 
@@ -97,8 +101,9 @@ def main() -> None:
     print(
         "\nSeconds for the map of one picture with all that it needs; Captum's at its fastest perturbations_per_eval\n"
         f"of {', '.join(map(str, BATCHES))}. “bound” and “computed”: multiplications of whole passes, divided by\n"
-        "those of the cells that change and by those done. “difference”: the largest between the maps, in parts of\n"
-        "the largest logit. “MB”: peak memory above the loaded net.\n"
+        f"those of the cells that change and by those done, {TYPICAL} windows at once. “difference”: the largest between\n"
+        "the maps, in parts of the largest logit, and of the largest value of the map. “MB”: peak memory above the\n"
+        "loaded net. Captum is timed once, between two runs of ours.\n"
     )
     print(columns(HEADS, [line.cells() for line in lines]))
 
@@ -136,7 +141,7 @@ def lines_of(model: Model, grids: list[tuple[int, int]], options: Options) -> li
         captums = float(time_in_turns(other, 1, options.clock, warm=False)["captum"][0])
         after = time_in_turns(own, 1, options.clock, warm=False)["ours"]
         order = grid.region.order()
-        batches = [grid.region[order[first : first + 12]] for first in range(0, len(order), 12)]
+        batches = [grid.region[order[first : first + TYPICAL]] for first in range(0, len(order), TYPICAL)]
         whole = variants.whole_work * len(grid.region)
         line = Line(
             model=model,
@@ -146,7 +151,9 @@ def lines_of(model: Model, grids: list[tuple[int, int]], options: Options) -> li
             batch=batch,
             bound=whole / variants.least_work(grid.region),
             computed=whole / sum(map(variants.work, batches)),
-            difference=float(np.abs(maps["ours"] - maps["captum"]).max() / variants.logits.abs().max()),
+            difference=(apart := float(np.abs(maps["ours"] - maps["captum"]).max()))
+            / float(variants.logits.abs().max()),
+            share=apart / float(np.abs(maps["captum"]).max()),
             megabytes=megabytes,
         )
         print("…", *line.cells(), flush=True)

@@ -433,3 +433,13 @@ def test_numbers_are_taken_away_with_what_made_them() -> None:
     mask = blots(29, n=1)
     with np.load(io.BytesIO(to_npz(hide(model, pixels, mask))), allow_pickle=False) as file:
         np.testing.assert_array_equal(file["mask"], mask)
+
+
+def test_variants_of_another_picture_or_model_are_refused() -> None:
+    model, pixels = nets.gap(), nets.picture(1)
+    others = Variants(model, nets.picture(2)), Variants(nets.gap(), pixels)
+    for other in others:
+        with pytest.raises(BadParameter, match="another picture or model"):
+            hide(model, pixels, np.ones(nets.SIZE, bool), variants=other)
+        with pytest.raises(BadParameter, match="another picture or model"):
+            smallest_hiding(model, pixels, variants=other)

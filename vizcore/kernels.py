@@ -2,7 +2,8 @@
 
 Maps lie in memory channels last, batch normalisation is folded into the kernel before it, and on a CPU kernels are
 packed once in the way in which its convolutions want them. A bias, an addition and an activation behind a convolution
-are done in the same stroke, while the numbers are at hand. There oneDNN's ReLU makes 0 of NaN, where torch keeps it.
+are done in the same stroke, while the numbers are at hand. There oneDNN's ReLU makes 0 of NaN, where torch keeps it:
+who runs these steps does not show them any.
 """
 
 from __future__ import annotations
