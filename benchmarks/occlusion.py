@@ -101,9 +101,9 @@ def main() -> None:
     print(
         "\nSeconds for the map of one picture with all that it needs; Captum's at its fastest perturbations_per_eval\n"
         f"of {', '.join(map(str, BATCHES))}. “bound” and “computed”: multiplications of whole passes, divided by\n"
-        f"those of the cells that change and by those done, {TYPICAL} windows at once. “difference”: the largest between\n"
-        "the maps, in parts of the largest logit, and of the largest value of the map. “MB”: peak memory above the\n"
-        "loaded net. Captum is timed once, between two runs of ours.\n"
+        f"those of the cells that change and by those done, {TYPICAL} windows at once. “difference”: the largest\n"
+        "between the maps, in parts of the largest logit and of the largest value of the map. “MB”: peak memory above\n"
+        "the loaded net. Captum is timed once, between two runs of ours.\n"
     )
     print(columns(HEADS, [line.cells() for line in lines]))
 
