@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+Origin = Literal["shipped", "package", "loader", "hub", "untrained"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Card:
     parameters: int
     licence: str
     builder: str
-    origin: Literal["shipped", "package", "loader", "hub", "untrained"]
+    origin: Origin
     layers: Mapping[str, str] = field(hash=False)
     file: str = ""
     sha256: str = ""

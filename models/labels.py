@@ -22,6 +22,6 @@ def imagenet_labels() -> tuple[str, ...]:
 def class_names(classes: str, count: int) -> tuple[str, ...]:
     """The names of ``count`` classes, of the data set that a card's ``classes`` begins with; numbered if unknown."""
     data = classes.partition(",")[0]
-    known = {"ImageNet": imagenet_labels, "MNIST": lambda: DIGITS, "CIFAR-10": lambda: CIFAR10}
-    names = known[data]() if data in known else ()
+    named = {"MNIST": DIGITS, "CIFAR-10": CIFAR10}
+    names = imagenet_labels() if data == "ImageNet" else named.get(data, ())
     return names if len(names) == count else tuple(f"class {i}" for i in range(count))

@@ -29,24 +29,16 @@ def load(name: str, weights: str | None, progress: Progress | None = None) -> Mo
             f"There are no trained weights of {card.title}: take the structure untrained with "
             f'load_model("{card.name}", weights=None), or give a file of your own.'
         )
-    net = structure(card)
+    net = _trained(card, progress) if weights else structure(card)
     if weights is None:
         net.load_state_dict(_random_state(net), assign=True)
-    elif card.origin == "hub":
-        from models.timm_nets import trained
-
-        net = trained(card, progress)
-    else:
-        path = _locate(card, progress)
-        check_digest(card, path)
-        _fill(card, net, _read_state(card, path))
     classifier = net.get_submodule(card.layers["classifier"])
-    scores = classifier.weight.shape[0]
+    assert isinstance(classifier, (nn.Linear, nn.Conv2d))
     return Model(
         name=card.name,
         title=card.title if weights else f"{card.title} (untrained)",
         net=net.eval().requires_grad_(False),
-        labels=class_names(card.classes, scores),
+        labels=class_names(card.classes, len(classifier.weight)),
         input_size=card.input_size,
         mean=card.mean,
         std=card.std,
@@ -55,6 +47,19 @@ def load(name: str, weights: str | None, progress: Progress | None = None) -> Mo
         crop_pct=card.crop_pct,
         interpolation=card.interpolation,
     )
+
+
+def _trained(card: Card, progress: Progress | None) -> nn.Module:
+    """The net of a card with its weights, of a file whose digest is known; what timm fetches, its hub has checked."""
+    if card.origin == "hub":
+        from models.timm_nets import trained
+
+        return trained(card, progress)
+    path = _locate(card, progress)
+    check_digest(card, path)
+    net = structure(card)
+    _fill(card, net, _read_state(card, path))
+    return net
 
 
 def structure(card: Card, classes: int | None = None) -> nn.Module:

@@ -8,6 +8,10 @@ Importing timm takes seconds, hence everything here is asked late.
 from __future__ import annotations
 
 import difflib
+import math
+import os
+import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -16,12 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.catalogue import Card
+from models.catalogue import Card, Origin
 from models.torchvision_guard import guarded_import
 from vizcore.records import BadParameter, BadWeights, Progress
 
 PREFIX = "timm/"
-ATTENTION = {"qkv", "q", "kv", "qk", "to_q", "to_qkv", "q_proj", "q_bias", "query", "rnn_v"}  # leaves of such modules
+QUERIES = ("q", "to_q", "q_proj", "q_bias", "query", "qkv", "qkvs", "qkv_proj", "to_qkv")  # layers of self-attention
 HANDS_THROUGH = (nn.Identity, nn.Dropout, nn.Flatten)
 
 
@@ -61,6 +65,9 @@ def card_of(name: str) -> Card:
             f"{name} of timm is no convolutional network: its “{attention}” lets every place look at every other. CNN "
             "Lens shows networks of convolutions."
         )
+    file = cfg.hf_hub_filename or "model.safetensors" if cfg.hf_hub_id else (cfg.url or "").rpartition("/")[2]
+    digest = "" if cfg.hf_hub_id else file.rpartition("-")[2].partition(".")[0]  # as torch.hub has it in the name
+    origin: Origin = "hub" if cfg.hf_hub_id else "loader" if re.fullmatch("[0-9a-f]{8,64}", digest) else "untrained"
     return Card(
         name=PREFIX + name,
         title=name,
@@ -71,9 +78,10 @@ def card_of(name: str) -> Card:
         parameters=sum(parameter.numel() for parameter in net.parameters()),
         licence=cfg.license or "not stated by timm",
         builder=f"timm.{name}",
-        origin="hub" if cfg.hf_hub_id else "untrained",
+        origin=origin,
         hub=cfg.hf_hub_id or "",
-        file=(cfg.hf_hub_filename or "model.safetensors") if cfg.hf_hub_id else "",
+        file=file,
+        sha256=digest if origin == "loader" else "",
         input_size=tuple(cfg.input_size[1:]),
         mean=tuple(cfg.mean),
         std=tuple(cfg.std),
@@ -91,7 +99,8 @@ def build(name: str) -> nn.Module:
             buffer = module._buffers[key]
             if buffer is not None:
                 module._buffers[key] = torch.empty_like(buffer, device="cpu")
-    _timm().models.reinit_non_persistent_buffers(net)
+        if hasattr(module, "init_non_persistent_buffers"):
+            module.init_non_persistent_buffers()
     return net
 
 
@@ -122,9 +131,8 @@ def trained(card: Card, progress: Progress | None = None) -> nn.Module:
 
 
 def _address(card: Card) -> str:
-    from huggingface_hub import constants
-
-    return f"{constants.ENDPOINT}/{card.hub}/resolve/main/{card.file}"
+    """Where the hub has the file."""
+    return f"{os.getenv('HF_ENDPOINT', 'https://huggingface.co')}/{card.hub}/resolve/main/{card.file}"
 
 
 def _timm() -> ModuleType:
@@ -144,32 +152,35 @@ class Ran:
 
 
 def _attention_in(net: nn.Module) -> str:
-    """The name of the first module that looks from place to place by content, or ""."""
-    return next(
-        (name for name, _ in net.named_modules() if name.rpartition(".")[2] in ATTENTION),
-        next((name for name, _ in net.named_parameters() if name.rpartition(".")[2] in ATTENTION), ""),
-    )
+    """The name of the first module that looks from place to place by content, or by recurrence, or ""."""
+    for name, module in net.named_modules():
+        known = name.rpartition(".")[2] in QUERIES or "Attention" in type(module).__name__
+        if known or isinstance(module, nn.RNNBase) or any(own in QUERIES for own in module._parameters):
+            return name
+    return ""
 
 
 def _roles(net: nn.Module, cfg: Any) -> dict[str, str]:
     """The layers that play the four roles, or BadParameter where a net has none that could."""
     ran = _order_of(net, cfg.input_size)
-    once = [one for one in ran if sum(one.module is other.module for other in ran) == 1]
+    runs = Counter(one.name for one in ran)
+    once = [one for one in ran if runs[one.name] == 1]
     convolutions = [one.name for one in once if isinstance(one.module, nn.Conv2d)]
-    named = cfg.first_conv if isinstance(cfg.first_conv, str) else ""
-    classifier = cfg.classifier if isinstance(cfg.classifier, str) else ""
-    if not convolutions or not isinstance(net.get_submodule(classifier), (nn.Linear, nn.Conv2d)) or not classifier:
+    first = [cfg.first_conv] if isinstance(cfg.first_conv, str) else list(cfg.first_conv or ())
+    ends = [i for i, one in enumerate(once) if one.name == cfg.classifier]
+    if not convolutions or not ends or not isinstance(last := once[ends[0]].module, (nn.Linear, nn.Conv2d)):
         raise BadParameter(f"{cfg.architecture} of timm does not end in one layer of scores behind convolutions.")
-    before = once[: [one.name for one in once].index(classifier)]
+    before = once[: ends[0]]
     maps = [i for i, one in enumerate(before) if len(one.shape) == 4 and one.shape[2] * one.shape[3] > 1]
-    width = net.get_submodule(classifier).weight.shape[1]
-    if not maps or any(len(one.shape) == 3 for one in before[maps[-1] :]):
+    behind = before[maps[-1] :] if maps else []
+    vectors = [one for one in behind if math.prod(one.shape) == last.weight.shape[1]]
+    if not vectors or any(len(one.shape) == 3 for one in behind):
         raise BadParameter(f"{cfg.architecture} of timm hands no maps to its classifier: it is no convolutional one.")
     return {
-        "first_conv": named if named in convolutions else convolutions[0],
+        "first_conv": next((name for name in first if name in convolutions), convolutions[0]),
         "cam": _name_of([before[i] for i in maps]),
-        "features": _name_of([one for one in before[maps[-1] :] if torch.Size(one.shape).numel() == width]),
-        "classifier": classifier,
+        "features": _name_of(vectors),
+        "classifier": cfg.classifier,
     }
 
 
