@@ -6,6 +6,7 @@ The only file with ``st.cache_*`` and with the adapter between vizcore's ``progr
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 import time
@@ -36,7 +37,8 @@ class Chosen:
     """What the sidebar says: it holds on every page.
 
     ``photo`` is uint8 (H, W, 3); ``digest`` names its pixels; ``origin`` is the Python expression that reads it.
-    ``scores`` are the logits (K,), ``chances`` the probabilities (K,); ``target`` is the class looked at.
+    ``scores`` are the logits (K,), ``chances`` the probabilities (K,); ``target`` is the class looked at. ``loaded_by``
+    is the Python that loads the model, where it is not `call_of` it.
     """
 
     model: Any
@@ -49,6 +51,7 @@ class Chosen:
     scores: np.ndarray
     chances: np.ndarray
     target: int
+    loaded_by: str | None = None
 
     @property
     def ranking(self) -> np.ndarray:
@@ -177,6 +180,24 @@ def _model_of_all(name: str, untrained: bool) -> Any:
     from models import load_model
 
     return load_model(name, weights=None if untrained else "default")
+
+
+def uploads_allowed() -> bool:
+    """Whether weights may be brought here: CNN_LENS_CHECKPOINTS says it, "on" or "off". Where it says nothing, they may
+    on a server that only its own machine reaches, unless CNN_LENS_PUBLIC says that a proxy shows it to the world."""
+    setting = os.environ.get("CNN_LENS_CHECKPOINTS", "").strip().lower()
+    if setting:
+        return setting == "on"
+    public = os.environ.get("CNN_LENS_PUBLIC", "").strip().lower() not in ("", "0", "off", "no", "false")
+    return not public and st.get_option("server.address") in ("localhost", "127.0.0.1", "::1")
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def state_of(name: str, epoch: int) -> Any:
+    """A net as it was along its training. These are small."""
+    from models.states import state_model
+
+    return state_model(name, epoch)
 
 
 def call_of(model: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,16 +27,6 @@ ICONS = {GOOD: ":material/check_circle:", NOTICE: ":material/info:", FAULT: ":ma
 WORDS = {GOOD: "fine", NOTICE: "worth knowing", FAULT: "a fault"}
 
 
-def uploads_allowed() -> bool:
-    """Whether weights may be brought here: CNN_LENS_CHECKPOINTS says it, "on" or "off". Where it says nothing, they may
-    on a server that only its own machine reaches, unless CNN_LENS_PUBLIC says that a proxy shows it to the world."""
-    setting = os.environ.get("CNN_LENS_CHECKPOINTS", "").strip().lower()
-    if setting:
-        return setting == "on"
-    public = os.environ.get("CNN_LENS_PUBLIC", "").strip().lower() not in ("", "0", "off", "no", "false")
-    return not public and st.get_option("server.address") in ("localhost", "127.0.0.1", "::1")
-
-
 # ---- what was brought ------------------------------------------------------------------------------------------
 
 
@@ -60,6 +49,7 @@ def take_weights() -> Checkpoint | None:
             with st.spinner("Opening the file; a pickle takes about three seconds", show_time=True):
                 checkpoint = read_bytes(file.getvalue(), file.name)
                 st.session_state["checkpoint"] = (checkpoint, ranking_of(checkpoint))
+                st.session_state.pop("labels", None)  # they belong to the file before
         except LensError as refused:
             st.session_state["refusal of the weights"] = str(refused)
     if refusal := st.session_state.get("refusal of the weights"):
@@ -102,16 +92,24 @@ def choose_architecture(checkpoint: Checkpoint) -> str:
 
 def choose_labels() -> tuple[bytes | None, str]:
     """The bytes and the name of the file of class names, if there is one."""
-    file = st.file_uploader(
+
+    def keep() -> None:
+        file = st.session_state["class names"]
+        st.session_state["labels"] = (file.getvalue(), file.name) if file else (None, "")
+
+    st.file_uploader(
         "Class names (optional)",
         ["txt", "csv"],
         key="class names",
         max_upload_size=1,
+        on_change=keep,
         help="A text file with one class a line, in the order in which the network was trained.",
     )
-    if file is not None:
-        st.session_state["labels"] = (file.getvalue(), file.name)
-    return st.session_state.get("labels", (None, ""))
+    labels: tuple[bytes | None, str] = st.session_state.get("labels", (None, ""))
+    st.caption(
+        common.plain(f"The names of {labels[1]} are used.") if labels[1] else "Without names: class 0, class 1, …."
+    )
+    return labels
 
 
 def choose_normalisation(architecture: str) -> dict[str, tuple[float, ...]]:
@@ -204,9 +202,9 @@ def show_report(own: common.Brought, report: Report) -> None:
 
 
 def show_finding(finding: Finding) -> None:
-    row = st.container(horizontal=True, gap="small", vertical_alignment="top")
-    row.markdown(ICONS[finding.state], width="content", help=WORDS[finding.state])
-    row.markdown(f"**{finding.subject}**, {WORDS[finding.state]}. {common.plain(finding.sentence)}")
+    st.markdown(
+        f"{ICONS[finding.state]} **{finding.subject}**: {WORDS[finding.state]}. {common.plain(finding.sentence)}"
+    )
 
 
 def show_verdicts(report: Report) -> None:
@@ -249,7 +247,7 @@ def show_proof(report: Report) -> None:
 
 def main() -> None:
     st.title("Your network", anchor=False)
-    if not uploads_allowed():
+    if not common.uploads_allowed():
         st.info(
             "Bringing a network is switched off on this server, as it should be where strangers meet. On a machine of "
             "your own it is on; whoever runs this server can switch it on with CNN_LENS_CHECKPOINTS=on. In Python: "
