@@ -5,13 +5,13 @@ import pandas as pd
 import streamlit as st
 from streamlit_image_coordinates import streamlit_image_coordinates
 
-from app_pages import common, takeaway, views
+from app_pages import common, growth, takeaway, views
+from vizcore import spectra
 from vizcore.filters import ORDERS, convolutions, order
 from vizcore.images import Montage, Scale, to_png
 from vizcore.records import ActivationMaps
 
 here = common.chosen()
-model = here.model
 
 
 def clicked_tile(sheet: Montage, key: str) -> int | None:
@@ -67,6 +67,14 @@ def show_filters() -> None:
             st.caption(
                 f"The {len(numbers)} kernels of {common.plain(first)}, {bank.values.shape[3]} × {bank.values.shape[2]} "
                 f"pixels. Black is {views.number(-largest)}, mid-grey 0, white {views.number(largest)}."
+            )
+        if min(bank.values.shape[2:]) >= spectra.LEAST:
+            found = spectra.readability(bank)
+            st.caption(
+                f"By their spectra {int(found.oriented.sum())} of {len(numbers)} are edges or gratings and "
+                f"{int((found.coloured & ~found.oriented).sum())} blobs of colour; the rest is mixed, or noise.",
+                help="An edge or grating has its energy in one direction, a blob in a low frequency that differs "
+                "between the colours. Filters of an untrained net have neither.",
             )
     with right:
         scale = Scale.of(maps.values)
@@ -261,6 +269,8 @@ def show_kernel(layer: str, channel: int) -> None:
 
 st.title("Layers", anchor=False)
 common.warn_untrained(here)
+here = growth.at_epoch(here)
+model = here.model
 show_filters()
 st.divider()
 show_maps(choose_layer())

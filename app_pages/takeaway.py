@@ -127,7 +127,7 @@ def python_lines(here: Chosen, imports: tuple[str, ...], call: str) -> str:
         (
             *merged(wanted),
             "",
-            f"model = {call_of(here.model)}",
+            f"model = {here.loaded_by or call_of(here.model)}",
             f"photo = {here.origin}",
             "view = prepare(photo, model)",
             call,
