@@ -97,16 +97,18 @@ def spot(facts: Anatomy) -> LayerFacts | None:
     )
     if not asked:
         return None
-    largest, busiest, widest = facts.largest, facts.busiest, facts.widest
-    layer, count, total, word = {
-        "parameters": (largest, largest.parameters, facts.parameters, "parameters of the network"),
-        "multiply-adds": (busiest, busiest.multiply_adds, facts.multiply_adds, "multiply-adds"),
-        "activations": (widest, widest.activations, facts.activations, "numbers that come out of layers"),
+    layer, total, word = {
+        "parameters": (facts.largest, facts.parameters, "parameters of the network"),
+        "multiply-adds": (facts.busiest, facts.multiply_adds, "multiply-adds"),
+        "activations": (facts.widest, facts.activations, "numbers that come out of layers"),
     }[asked]
+    counts = [getattr(one, asked.replace("-", "_")) for one in facts.layers]
+    count, others = max(counts), counts.count(max(counts)) - 1
     share = 100 * count / max(total, 1)
+    more = f" {common.counted(others, ('other has', 'others have'))} as many." if others else ""
     st.markdown(
         f"**{common.plain(layer.title)}**, number {facts.layers.index(layer) + 1} in the table: {count:,} of {total:,} "
-        f"{word}, **{share:.0f} %**. {common.plain(how_many(layer, asked))}"
+        f"{word}, **{share:.0f} %**. {common.plain(how_many(layer, asked))}{more}"
     )
     return layer
 
