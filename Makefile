@@ -1,6 +1,6 @@
 # CNN Lens: `make` lists what can be done. `run` and `test` do all the set-up themselves, once.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check bench train chromium clean
+.PHONY: help run test test-fast check bench train train-transformer chromium clean
 .DELETE_ON_ERROR:
 
 PORT ?= 8501
@@ -14,7 +14,7 @@ DEV := .venv/.requirements-dev
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 run: $(RUN) ## Start the app and print its address; PORT=8502 moves it, HOST=0.0.0.0 opens it to the network
 	@# The address to print is named, or Streamlit would ask a server on the internet for it.
@@ -40,6 +40,9 @@ bench: $(DEV) chromium ## Every benchmark, as ratios against peers
 
 train: $(RUN) ## Train LeNet-5 on MNIST again
 	$(PY) -m models.train_lenet $(ARGS)
+
+train-transformer: $(RUN) ## Train the LeNet with a spatial transformer on distorted MNIST again
+	$(PY) -m models.train_transformer $(ARGS)
 
 clean: ## Remove caches and build/; delete .venv as well to start afresh
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -12,7 +12,7 @@ def show_warp(here: common.Chosen) -> None:
     if warping_layer(here.model) is None:
         return
     warp = common.known(("warp", here.model.title, here.digest), lambda: learned_warp(here.model, here.view.pixels))
-    st.subheader("It straightens the picture first", anchor=False)
+    st.subheader("It warps the picture first", anchor=False)
     before, after, words = st.columns([4, 4, 5], gap="medium")
     with before:
         st.image(to_png(outlined(warp)), width="stretch", alt="The picture before, with an outline of what is read")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from models.catalogue import Card, find_card
 from models.labels import class_names
+from models.spatial_transformer import ToMatrix
 from vizcore.records import BadParameter, BadWeights, Model, Progress
 
 SEED = 0  # of the random weights of an untrained net
@@ -32,6 +33,9 @@ def load(name: str, weights: str | None, progress: Progress | None = None) -> Mo
     net = _trained(card, progress) if weights else structure(card)
     if weights is None:
         net.load_state_dict(_random_state(net), assign=True)
+        for module in net.modules():
+            if isinstance(module, ToMatrix):  # a random warp would show next to nothing of the picture
+                module.reset_parameters()
     classifier = net.get_submodule(card.layers["classifier"])
     assert isinstance(classifier, (nn.Linear, nn.Conv2d))
     return Model(

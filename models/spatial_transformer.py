@@ -1,4 +1,4 @@
-"""A LeNet that straightens the picture before it reads it, with a spatial transformer in front.
+"""A LeNet that chooses where to look before it reads, with a spatial transformer in front.
 
 Jaderberg, Simonyan, Zisserman & Kavukcuoglu, "Spatial Transformer Networks", NeurIPS 2015. A small net, the
 localisation net, looks at the whole picture and answers with six numbers: an affine map from places in a new picture to

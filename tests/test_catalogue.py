@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_app import chosen, no_weights_of_the_loader, visit  # noqa: F401 - a fixture
 from test_contract import unchanged
 from torch import Tensor, nn
 from variants import answers_of, effect, error, full_passes
@@ -50,6 +51,7 @@ PARAMETERS = {  # as their authors, torchvision and timm state them; of those in
     "resnet18": 11_689_512,
     "resnet50": 25_557_032,
     "resnet152": 60_192_808,
+    "stn_lenet": 124_588,
     "dilated": 297_866,
     "xception": 22_855_952,
     "mobilenet_v2": 3_504_872,
@@ -72,8 +74,8 @@ def model(request: pytest.FixtureRequest) -> Model:
 
 def size_of(model: Model) -> tuple[int, int]:
     """A small picture, taller than wide where the net allows it."""
-    if model.name == "lenet5":
-        return model.input_size  # its dense layers want that size
+    if model.name in ("lenet5", "stn_lenet"):
+        return model.input_size  # their dense layers want that size
     if model.input_size[0] < 64:
         return (26, 23)
     return (96, 72) if model.name in ("alexnet", "zfnet") else (72, 56)
@@ -98,7 +100,7 @@ def test_names_and_titles_are_unique_and_every_card_says_when_and_by_whom() -> N
     assert len({card.name for card in cards}) == len({card.title for card in cards}) == len(cards)
     for card in cards:
         assert 1989 <= (card.year or 0) <= 2026
-        assert len(card.paper) > 20
+        assert card.paper
         assert card.summary.endswith(".")
         assert card.licence
 
@@ -296,7 +298,7 @@ def test_a_card_of_timm_is_what_timm_says_and_its_roles_run(name: str) -> None:
     assert not any(parameter.requires_grad for parameter in model.net.parameters())
     width = model.net.get_submodule(card.layers["classifier"]).weight.shape[1]
     with trace(model, card.layers.values()) as seen:
-        scores = model.logits(torch.rand(1, 3, 96, 64, generator=torch.Generator().manual_seed(0)))
+        scores = model.logits(torch.rand(1, 3, 128, 96, generator=torch.Generator().manual_seed(0)))
         c, h, w = seen[card.layers["cam"]].shape[1:]
         assert seen[card.layers["features"]].flatten(1).shape == (1, width)
     assert scores.shape == (1, 1000)
@@ -421,3 +423,23 @@ def test_a_net_that_nobody_has_trained_says_so_and_gives_its_structure(card: Car
         BadWeights, match=rf"no trained weights of {card.title}.*load_model\(.{card.name}., weights=None"
     ):
         load_model(card.name)
+
+
+# ---- in the sidebar -----------------------------------------------------------------------------------------
+
+
+def test_the_sidebar_offers_trained_nets_first_then_those_to_fetch_then_those_that_nobody_has_trained() -> None:
+    app = visit(model="Network in Network")
+    assert not app.exception
+    assert not app.error
+    origins = {card.title: card.origin for card in list_models()}
+    offered = [origins[title] for title in app.selectbox(key="model").options]
+    ranks = [0 if origin in ("package", "shipped") else 1 if origin == "loader" else 2 for origin in offered]
+    assert ranks == sorted(ranks)
+    assert len(offered) == len(list_models())
+    assert app.selectbox(key="model").options[0] == "EfficientNet-Lite0"
+    # The chosen one is of the last group: its structure is shown without being asked for, and called what it is.
+    assert chosen(app).model.weights is None
+    assert [toggle.key for toggle in app.toggle if toggle.key == "untrained"] == []
+    assert any("2014 · untrained" in caption.value for caption in app.caption)
+    assert "untrained" in app.warning[0].value

@@ -60,6 +60,7 @@ SMALL_NETS: dict[str, Callable[[], Case]] = {
 }
 CATALOGUE: dict[str, Callable[[], Case]] = {
     "lenet5": lambda: Case(load_model("lenet5"), size=(28, 28)),  # its dense layers want that size
+    "stn_lenet": lambda: Case(load_model("stn_lenet"), size=(42, 42)),
     "efficientnet_lite0": lambda: Case(load_model("efficientnet_lite0"), size=(96, 64), cheap="blocks.1"),
 }
 CASES = {**SMALL_NETS, **CATALOGUE}
@@ -111,7 +112,7 @@ def fresh(name: str) -> Case:
 
 def allowed(name: str, method: str) -> bool:
     """Whether the method is defined on the model: CAM needs global average pooling behind the layer."""
-    return method != "cam" or name not in ("deep_head", "branching", "grey", "lenet5")
+    return method != "cam" or name not in ("deep_head", "branching", "grey", "lenet5", "stn_lenet")
 
 
 def quick_or_slow(name: str) -> tuple[pytest.MarkDecorator, ...]:
