@@ -55,6 +55,11 @@ def exact(value: float) -> str:
     return text.replace("-", "−")
 
 
+def bracketed(text: str) -> str:
+    """A number as it stands behind a sign: (−0.5)."""
+    return f"({text})" if text.startswith("−") else text
+
+
 def picture(
     values: np.ndarray, scale: Scale, inside: np.ndarray | None = None, marked: tuple[int, int] | None = None
 ) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from app_pages import number_grid
+from app_pages.number_grid import bracketed, cells_of, short
 from vizcore.images import Scale
 from vizcore.kernel_bench import KernelRun
 
@@ -22,9 +22,9 @@ def show(run: KernelRun, key: str) -> None:
     """The grid with its padding, the kernel on it, and the output as far as it is known."""
     padded = np.pad(run.grid, run.padding)
     inside = np.pad(np.ones(run.grid.shape, bool), run.padding)
-    cells, output = (number_grid.cells_of(one, Scale.of(one, signed=True)) for one in (padded, run.values))
+    cells, output = (cells_of(one, Scale.of(one, signed=True)) for one in (padded, run.values))
     rows, columns = run.values.shape
-    weights = [[number_grid.short(float(weight)) for weight in row] for row in run.kernel]
+    weights = [[short(float(weight)) for weight in row] for row in run.kernel]
     _sliding(
         key=key,
         data={
@@ -43,16 +43,11 @@ def sum_in_words(run: KernelRun, row: int, column: int) -> str:
     """The sum behind one output: "0 · 0 + 1 · 1 + 3 · 2 + 4 · 3 = 19"."""
     _, _, patch, _ = run.window(row, column)
     terms = [
-        f"{_bracketed(number)} · {_bracketed(weight)}"
+        f"{bracketed(short(float(number)))} · {bracketed(short(float(weight)))}"
         for number, weight in zip(patch.flat, run.kernel.flat, strict=True)
     ]
     shown = " + ".join(terms[:9]) + (f" + … {len(terms) - 9} more" if len(terms) > 9 else "")
-    return f"{shown} = {number_grid.short(float(run.values[row, column]))}"
-
-
-def _bracketed(value: float) -> str:
-    text = number_grid.short(float(value))
-    return f"({text})" if value < 0 else text
+    return f"{shown} = {short(float(run.values[row, column]))}"
 
 
 _sliding = st.components.v2.component(

@@ -8,7 +8,7 @@ import streamlit as st
 from streamlit_image_coordinates import streamlit_image_coordinates
 
 from app_pages import common, number_grid, takeaway, views
-from app_pages.number_grid import exact
+from app_pages.number_grid import bracketed, exact
 from vizcore.arithmetic import Stage, UnitArithmetic
 from vizcore.export import to_figure
 from vizcore.images import Scale, frame, to_colours, to_png
@@ -39,7 +39,8 @@ def show(here: common.Chosen) -> None:
         help="Every layer, in the order in which it runs. Type to search.",
     )
     shape = (*layers[layer].shape, 1, 1)[:3]
-    st.caption(common.plain(f"{layers[layer].kind}, {layers[layer].size} (channels × height × width)"))
+    what = "channels × height × width" if len(layers[layer].shape) == 3 else "numbers"
+    st.caption(common.plain(f"{layers[layer].kind}, {layers[layer].size} ({what})"))
     left, right = st.columns([5, 6], gap="large")
     with left:
         place = _choose(here, layer, (shape[0], shape[1], shape[2]))
@@ -253,7 +254,8 @@ def _show_stages(unit: UnitArithmetic) -> None:
     far = abs(unit.by_hand - unit.network)
     told = f"By hand {exact(unit.by_hand)} = network {exact(unit.network)}"
     share = far / (unit.scale or 1)
-    rounding = f"They differ by {far:.1e}, {share:.0e} of the largest number of the layer: rounding.".replace("-", "−")
+    differ = f"They differ by {far:.1e}, {share:.0e} of the largest number of the layer: rounding.".replace("-", "−")
+    rounding = differ if far else "They are the same to the last digit."
     if unit.agrees:
         st.success(common.plain(told), icon=":material/check:")
         st.caption(common.plain(f"{rounding} The network adds in single precision, here it is double."))
@@ -280,7 +282,7 @@ def lines_of(unit: UnitArithmetic, number: int) -> str:
         return f"{_first_line(unit)}\n= {exact(stage.value)}{network}"
     numbers = dict(stage.numbers)
     with_names = stage.text.format(**{name: name for name in numbers})
-    with_numbers = stage.text.format(**{name: exact(value) for name, value in numbers.items()})
+    with_numbers = stage.text.format(**{name: bracketed(exact(value)) for name, value in numbers.items()})
     shown = with_numbers if with_names == stage.text else f"{with_names}\n= {with_numbers}"
     return f"{shown}\n= {exact(stage.value)}{network}"
 
@@ -295,7 +297,9 @@ def _first_line(unit: UnitArithmetic) -> str:
         total, divisor = exact(float(unit.patch.sum())), exact(1 / float(unit.kernel.flat[0]))
         return f"Σ of {int(unit.inside.sum())} numbers / {divisor}\n= {total} / {divisor}"
     strongest = np.argsort(-np.abs(unit.products), axis=None, kind="stable")[:4]
-    terms = " + ".join(f"({exact(unit.patch.flat[n])} · {exact(unit.kernel.flat[n])})" for n in strongest)
+    terms = " + ".join(
+        f"{bracketed(exact(unit.patch.flat[n]))} · {bracketed(exact(unit.kernel.flat[n]))}" for n in strongest
+    )
     rest = unit.patch.size - len(strongest)
     return f"Σ patch · kernel = {terms}" + (f" + … {rest:,} more" if rest else "")
 

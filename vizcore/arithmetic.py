@@ -209,7 +209,7 @@ class _Work:
         if window.bias is not None:
             value = window.total + window.bias
             numbers = ("x", window.total), ("bias", window.bias)
-            stages.append(Stage("Bias", "{x} + ({bias})", numbers, value, network, reader))
+            stages.append(Stage("Bias", "{x} + {bias}", numbers, value, network, reader))
         return window, reader, stages
 
     def _window(self, operation: Operation, start: At) -> Window | None:

@@ -59,7 +59,7 @@ def _clamp(x: float, min: float | None = None, max: float | None = None, **_: An
 
 
 def _sigmoid(x: float, *_: Any, **__: Any) -> Formula:
-    return _of("Sigmoid", "1 / (1 + exp(−({x})))", x, _logistic(x))
+    return _of("Sigmoid", "1 / (1 + exp(−{x}))", x, _logistic(x))
 
 
 def _tanh(x: float, *_: Any, **__: Any) -> Formula:
@@ -67,15 +67,13 @@ def _tanh(x: float, *_: Any, **__: Any) -> Formula:
 
 
 def _silu(x: float, *_: Any, **__: Any) -> Formula:
-    return _of("SiLU", "{x} / (1 + exp(−({x})))", x, x * _logistic(x))
+    return _of("SiLU", "{x} / (1 + exp(−{x}))", x, x * _logistic(x))
 
 
 def _gelu(x: float, approximate: str = "none") -> Formula:
     if approximate == "tanh":
         inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
-        return _of(
-            "GELU", "½ · {x} · (1 + tanh(√(2/π) · ({x} + 0.044715 · ({x})³)))", x, x * (1 + math.tanh(inner)) / 2
-        )
+        return _of("GELU", "½ · {x} · (1 + tanh(√(2/π) · ({x} + 0.044715 · {x}³)))", x, x * (1 + math.tanh(inner)) / 2)
     return _of("GELU", "½ · {x} · (1 + erf({x} / √2))", x, x * (1 + math.erf(x / math.sqrt(2))) / 2)
 
 
@@ -146,7 +144,7 @@ def normalised(
     title: str, x: float, mean: float, variance: float, gamma: float | None, beta: float | None, eps: float
 ) -> Formula:
     """(x − mean) / √(variance + eps), times γ and plus β where there are such."""
-    value, text = (x - mean) / math.sqrt(variance + eps), "({x} − ({mean})) / √({variance} + {eps})"
+    value, text = (x - mean) / math.sqrt(variance + eps), "({x} − {mean}) / √({variance} + {eps})"
     numbers = {"mean": mean, "variance": variance, "eps": eps}
     if gamma is not None:
         value, text, numbers["γ"] = value * gamma, text + " · {γ}", gamma
@@ -268,5 +266,5 @@ def joined(name: str, a: float, b: float, *, follows_first: bool, alpha: float =
     b = alpha * b
     x, y = (a, b) if follows_first else (b, a)
     first_is_x = follows_first != swapped
-    text = f"{{x}} {sign} ({{y}})" if first_is_x else f"{{y}} {sign} ({{x}})"
+    text = f"{{x}} {sign} {{y}}" if first_is_x else f"{{y}} {sign} {{x}}"
     return _of(title, text, x, compute(b, a) if swapped else compute(a, b), y=y)
