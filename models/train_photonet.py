@@ -140,6 +140,8 @@ def card_of(
     digest: str,
 ) -> str:
     """The page that goes with the weights."""
+    share = f"{right.double().mean():.2%}"
+    varied = f"shear {VARIATION.shear:g}°, shift {VARIATION.pixels:g} pixels, size {VARIATION.zoom:.0%}"
     return f"""# PhotoNet
 
 A small net of our own for CIFAR-10, made so that its first filters can be read: 64 kernels of 7 × 7 at stride 1.
@@ -149,10 +151,10 @@ Five convolutions, global average pooling, one linear layer; {sum(p.numel() for 
 | | |
 |---|---|
 | data | CIFAR-10 (Krizhevsky 2009), {seen:,} training pictures, 32 × 32, saved as JPEG once |
-| accuracy | **{right.double().mean():.2%}** of the {len(right):,} test pictures ({int(right.sum()):,} right), measured once, at the end |
-| recipe | SGD, Nesterov's momentum {MOMENTUM}, batch {BATCH}, {epochs} epochs, one-cycle rate with its peak at {PEAK_RATE:g} |
+| accuracy | **{share}** of the {len(right):,} test pictures ({int(right.sum()):,} right), measured once, at the end |
+| recipe | SGD, Nesterov's momentum {MOMENTUM}, batch {BATCH}, {epochs} epochs, one-cycle rate up to {PEAK_RATE:g} |
 | weight decay | {DECAY_OF_FIRST:g} in the first layer, {DECAY:g} elsewhere; labels smoothed by {SMOOTHING:g} |
-| variation | mirrored; rotation up to {VARIATION.degrees:g}°, shear {VARIATION.shear:g}°, shift {VARIATION.pixels:g} pixels, size {VARIATION.zoom:.0%} |
+| variation | mirrored; rotation up to {VARIATION.degrees:g}°, {varied} |
 | choice of the recipe | usual values; one run, no search |
 | input | RGB pixels in [0, 1], minus {MEAN}, divided by {STD} |
 | seed | {SEED} |
