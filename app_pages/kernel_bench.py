@@ -73,8 +73,8 @@ def _choose_kernel() -> tuple[np.ndarray, str]:
     )
     if name == OWN:
         row = st.container(horizontal=True)
-        height = row.number_input("Kernel rows", 1, MOST_TYPED, 3, key="bench_kernel_rows", width=112)
-        width = row.number_input("Kernel columns", 1, MOST_TYPED, 3, key="bench_kernel_columns", width=112)
+        height = row.number_input("Kernel rows", 1, MOST_TYPED, 3, key="bench_kernel_rows", width=124)
+        width = row.number_input("Kernel columns", 1, MOST_TYPED, 3, key="bench_kernel_columns", width=124)
         start = np.zeros((height, width))
     else:
         start = kernel_named(name)
@@ -87,10 +87,10 @@ def _choose_options() -> dict[str, int]:
     row = st.container(horizontal=True)
     return {
         "stride": row.number_input(
-            "Stride", 1, MOST_STRIDE, 1, key="bench_stride", bind="query-params", width=112, help="Cells a step."
+            "Stride", 1, MOST_STRIDE, 1, key="bench_stride", bind="query-params", width=124, help="Cells a step."
         ),
         "padding": row.number_input(
-            "Padding", 0, MOST_PADDING, 0, key="bench_padding", bind="query-params", width=112, help="Zeros all round."
+            "Padding", 0, MOST_PADDING, 0, key="bench_padding", bind="query-params", width=124, help="Zeros all round."
         ),
         "dilation": row.number_input(
             "Dilation",
@@ -99,7 +99,7 @@ def _choose_options() -> dict[str, int]:
             1,
             key="bench_dilation",
             bind="query-params",
-            width=112,
+            width=124,
             help="Cells from one number of the kernel to the next.",
         ),
     }
@@ -107,8 +107,8 @@ def _choose_options() -> dict[str, int]:
 
 def _choose_grid() -> np.ndarray:
     row = st.container(horizontal=True)
-    height = row.number_input("Grid rows", 1, MOST_GRID, 3, key="bench_rows", bind="query-params", width=112)
-    width = row.number_input("Grid columns", 1, MOST_GRID, 3, key="bench_columns", bind="query-params", width=112)
+    height = row.number_input("Grid rows", 1, MOST_GRID, 3, key="bench_rows", bind="query-params", width=124)
+    width = row.number_input("Grid columns", 1, MOST_GRID, 3, key="bench_columns", bind="query-params", width=124)
     start = np.arange(float(height * width)).reshape(height, width)
     grid = editor(start, f"grid {start.shape}", "The numbers of the grid")
     st.caption("It begins with 0, 1, 2, … as in the book; change any number.")
@@ -198,13 +198,14 @@ def _show_picture(here: common.Chosen, run: KernelRun) -> None:
 def _offer(here: common.Chosen, run: KernelRun, on: str) -> None:
     def figure() -> bytes:
         scale = Scale.of(run.values)
+        words = str(run.kernel.tolist()) if run.kernel.size < 10 else " × ".join(map(str, run.kernel.shape))
         side = max(1, 480 // max(run.values.shape))
         return to_figure(
             to_colours(run.values, scale).repeat(side, 0).repeat(side, 1),
             scale,
             title="Output of a kernel",
             lines=(
-                f"stride {run.stride}, padding {run.padding}, dilation {run.dilation}; kernel {run.kernel.tolist()}",
+                f"stride {run.stride}, padding {run.padding}, dilation {run.dilation}; kernel {words}",
                 f"{here.title}, in grey" if on == "picture" else f"grid of {run.grid.shape[0]} × {run.grid.shape[1]}",
             ),
             unit="sum of products",

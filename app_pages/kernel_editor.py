@@ -41,13 +41,17 @@ def show(here: common.Chosen) -> None:
     except LensError as refusal:
         st.error(common.plain(str(refusal)), icon=":material/block:")
         return
+    if np.array_equal(changed, own):
+        st.info("Nothing is changed yet. Change a number in the table, or press a button.", icon=":material/edit:")
+        _show_map(found.maps[0], Scale.of(found.maps[0]), "activation")
+        return
     _show_classes(here, found)
     _show_maps(found)
     _offer(here, found)
 
 
 def _number(row: st.delta_generator.DeltaGenerator, word: str, count: int, first: int, key: str) -> int:
-    found = row.number_input(word, 0, count - 1, first, step=1, key=key, width=130, help=f"0 to {count - 1:,}")
+    found = row.number_input(word, 0, count - 1, first, step=1, key=key, width=124, help=f"0 to {count - 1:,}")
     return int(found)
 
 
@@ -156,13 +160,19 @@ def _show_maps(found: KernelEdit) -> None:
         places,
         (before, after, after - before),
         (one, one, change),
-        ("before", "after", "after − before"),
+        ("Before", "After", "After − before"),
         ("activation", "activation", "difference"),
         strict=True,
     ):
         with place:
-            st.image(views.enlarged(values, scale), width="stretch", alt=f"The map {word}")
-            views.show_scale(scale, f"{word}: {unit}" if unit != word else word)
+            st.markdown(word)
+            _show_map(values, scale, unit)
+
+
+def _show_map(values: np.ndarray, scale: Scale, unit: str) -> None:
+    with st.container(width=420, gap="xsmall"):
+        st.image(views.enlarged(values, scale), width="stretch", alt=f"The map of the channel: {unit}")
+        views.show_scale(scale, unit)
 
 
 def _offer(here: common.Chosen, found: KernelEdit) -> None:

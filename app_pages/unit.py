@@ -78,7 +78,7 @@ def _choose(here: common.Chosen, layer: str, shape: tuple[int, int, int]) -> tup
     words = ("Channel", "Row", "Column") if is_map else ("Unit",)
     found = [
         row.number_input(
-            word, 0, most - 1, first, step=1, key=key, bind="query-params", width=112, help=f"0 to {most - 1:,}"
+            word, 0, most - 1, first, step=1, key=key, bind="query-params", width=124, help=f"0 to {most - 1:,}"
         )
         for word, most, first, key in zip(words, shape, start, keys, strict=False)
     ]
@@ -318,7 +318,8 @@ def _offer(here: common.Chosen, unit: UnitArithmetic) -> None:
             None,
             title=f"{unit.layer}, channel {channel}, row {row}, column {column}",
             lines=(
-                f"Window × kernel = products in {_channel(unit, strongest)}, each on a scale of its own about 0",
+                f"Window × kernel = products in {_channel(unit, strongest)}; white is 0, the ends are "
+                + ", ".join(f"±{number_grid.short(float(np.abs(part).max()))}" for part in parts),
                 *(f"{stage.title}: {exact(stage.value)}" for stage in unit.stages[: unit.own]),
                 f"By hand {exact(unit.by_hand)} = network {exact(unit.network)}",
                 f"{here.model.title}; {here.title}",
