@@ -210,7 +210,8 @@ def show_channel(maps: ActivationMaps, scale: Scale | list[Scale]) -> int:
         st.image(views.enlarged(values, own), width="stretch", alt=f"Activation map of channel {channel}")
         views.show_scale(own, "activation")
     with laid:
-        st.image(views.laid(here, values, own), width="stretch", alt=f"Channel {channel} laid over the picture")
+        in_place = views.in_place(here, values, maps.layer)
+        st.image(views.laid(here, in_place, own), width="stretch", alt=f"Channel {channel} laid over the picture")
         st.caption("Laid over the picture: where the channel responds.")
     with facts:
         numbers = st.container(horizontal=True)

@@ -10,11 +10,12 @@ from typing import Any
 import streamlit as st
 
 from app_pages.common import Chosen, call_of
-from app_pages.views import shown, title_of
+from app_pages.views import in_place, shown, title_of
 from vizcore.colour import Scale
 from vizcore.export import to_figure, to_npz
 from vizcore.images import Montage, overlay
 from vizcore.records import ActivationMaps, Heatmap
+from vizcore.warp import is_behind_warp
 
 COLOURS_OF_FILTERS = "Weights as colours: mid-grey is 0, one scale for all."
 
@@ -75,7 +76,7 @@ def offer_heatmap(here: Chosen, heat: Heatmap, scale: Scale, blend: float) -> No
     def figure() -> bytes:
         photo, box = shown(here)
         return to_figure(
-            overlay(photo, heat, box, scale=scale, alpha=blend),
+            overlay(photo, in_place(here, heat.values, heat.layer), box, scale=scale, alpha=blend),
             scale,
             title=f"{title_of(heat)} of {here.label(heat.target)}",
             lines=(
@@ -89,14 +90,18 @@ def offer_heatmap(here: Chosen, heat: Heatmap, scale: Scale, blend: float) -> No
 
     imported, call = python_of(heat)
     limits = f"Scale({scale.low:.6g}, {scale.high:.6g})"
+    warped = is_behind_warp(here.model, heat.layer)
+    values = "laid_back(heat.values, learned_warp(model, view.pixels))" if warped else "heat"
     lines = (
         f"# class {heat.target} is {here.label(heat.target)!r}",
         *(f"# {line}" for note in heat.notes for line in wrap(f"On the page: {note}", 100)),
         call,
-        f"picture = overlay(photo, heat, view.box, scale={limits}, alpha={blend:g})",
+        f"picture = overlay(photo, {values}, view.box, scale={limits}, alpha={blend:g})",
         'open("heatmap.png", "wb").write(to_png(picture))',
     )
-    imports = (imported, "from vizcore.images import Scale, overlay, to_png")
+    imports: tuple[str, ...] = (imported, "from vizcore.images import Scale, overlay, to_png")
+    if warped:
+        imports += ("from vizcore.warp import laid_back, learned_warp",)
     offer(here, f"{heat.method} {heat.target} {heat.layer or ''}", heat, figure, imports, "\n".join(lines))
 
 

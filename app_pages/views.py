@@ -27,6 +27,7 @@ from vizcore.images import (
 )
 from vizcore.kernel_edit import KernelEdit, edit_kernel
 from vizcore.records import GREY_FROM_RGB, ActivationMaps, Filters, Heatmap, Layer, UnsupportedModel
+from vizcore.warp import Warp, is_behind_warp, laid_back, learned_warp
 
 METHOD_TITLES = {**{name: row.title for name, row in cam.CAM_METHODS.items()}, "occlusion": "Occlusion"}
 PHOTO_LEAST, PHOTO_MOST = 336, 900  # pixels of the longer side of a photo on the page
@@ -107,6 +108,9 @@ def as_seen(here: common.Chosen, least: int = 224) -> np.ndarray:
 def laid(here: common.Chosen, heat: Heatmap | np.ndarray, scale: Scale | None = None, blend: float = 0.6) -> bytes:
     """A heatmap or one map laid over the uncropped photo, as PNG: JPEG would bend the colours, and so the numbers."""
     photo, box = shown(here)
+    if isinstance(heat, Heatmap):
+        scale = scale or Scale.of(heat)
+        heat = in_place(here, heat.values, heat.layer)
     return to_png(overlay(photo, heat, box, scale=scale, alpha=blend))
 
 
@@ -116,6 +120,16 @@ def live(here: common.Chosen, heat: Heatmap, scale: Scale, blend: float = 0.6) -
     photo, box = shown(here, PHOTO_LIVE)
     picture = to_png(overlay(photo, heat, box, scale=scale, alpha=blend))
     return f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+
+
+def in_place(here: common.Chosen, values: np.ndarray, layer: str | None) -> np.ndarray:
+    """Values (h, w) of a layer by place in the picture: behind a learned warp they are taken back through it."""
+    return laid_back(values, warp_of(here)) if is_behind_warp(here.model, layer) else values
+
+
+def warp_of(here: common.Chosen) -> Warp:
+    """How a net with a spatial transformer reads the picture."""
+    return common.known(("warp", here.model.title, here.digest), lambda: learned_warp(here.model, here.view.pixels))
 
 
 def title_of(heat: Heatmap) -> str:

@@ -2,16 +2,16 @@
 
 import streamlit as st
 
-from app_pages import common, takeaway
+from app_pages import common, takeaway, views
 from vizcore.images import to_png
-from vizcore.warp import Warp, as_picture, learned_warp, outlined, warping_layer
+from vizcore.warp import Warp, as_picture, outlined, warping_layer
 
 
 def show_warp(here: common.Chosen) -> None:
     """The picture before and after the warp that the net learnt; nothing for a net that has none."""
     if warping_layer(here.model) is None:
         return
-    warp = common.known(("warp", here.model.title, here.digest), lambda: learned_warp(here.model, here.view.pixels))
+    warp = views.warp_of(here)
     st.subheader("It warps the picture first", anchor=False)
     before, after, words = st.columns([4, 4, 5], gap="medium")
     with before:
@@ -28,13 +28,13 @@ def show_warp(here: common.Chosen) -> None:
         st.caption("A small network looks at the whole picture and answers with six numbers, the matrix in")
         st.latex(formula_of(warp))
         st.caption(
-            "where x and y run from −1 to 1 between the edges, to the right and down: each place of the picture after "
-            "is read at that place of the one before. Nobody told it where the digit is; the classes alone taught it."
+            "where places run from −1 to 1 between the edges, to the right and down: the place (x, y) of the picture "
+            "after is read at (x', y') of the one before. Nobody told it where the digit is; the classes taught it."
         )
         st.caption(
             common.plain(
-                f"Maps of the layers behind “{warp.layer}”, and the heatmaps made of them, have their places in the "
-                "picture after the warp."
+                f"Layers behind “{warp.layer}” see the picture after the warp alone. Their maps, and the heatmaps made "
+                "of them, are taken back to the one before wherever they are laid over it."
             )
         )
         takeaway.offer(
@@ -67,10 +67,9 @@ def sentence_of(warp: Warp) -> str:
 
 
 def formula_of(warp: Warp) -> str:
-    """(x, y) of the picture before, from (x, y) of the one after, as LaTeX."""
+    """(x', y') of the picture before, from (x, y) of the one after, as LaTeX."""
     rows = r" \\ ".join(" & ".join(f"{value:.2f}" for value in row) for row in warp.matrix)
     return (
-        r"\begin{pmatrix} x \\ y \end{pmatrix}_{\text{before}} ="
-        rf"\begin{{pmatrix}} {rows} \end{{pmatrix}}"
-        r"\begin{pmatrix} x \\ y \\ 1 \end{pmatrix}_{\text{after}}"
+        rf"\begin{{pmatrix}} x' \\ y' \end{{pmatrix}} = \begin{{pmatrix}} {rows} \end{{pmatrix}}"
+        r"\begin{pmatrix} x \\ y \\ 1 \end{pmatrix}"
     )

@@ -29,7 +29,7 @@ from vizcore.images import prepare, read_image
 from vizcore.incremental import Variants
 from vizcore.occlusion import occlusion
 from vizcore.records import BadParameter, Model, UnsupportedModel
-from vizcore.warp import OUTLINE, UPPER_EDGE, Warp, laid_back, learned_warp, outlined, warping_layer
+from vizcore.warp import OUTLINE, UPPER_EDGE, Warp, is_behind_warp, laid_back, learned_warp, outlined, warping_layer
 
 ROOT = Path(__file__).resolve().parent.parent
 IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
@@ -157,6 +157,13 @@ def test_a_net_without_a_warp_has_none_and_says_so() -> None:
         learned_warp(nets.gap(), nets.picture().float())
     with pytest.raises(BadParameter, match="holds 2 pictures"):
         learned_warp(warping(), nets.picture(n=2).float())
+
+
+def test_layers_behind_the_warp_are_those_that_see_only_what_it_gives() -> None:
+    model = warping()
+    behind = {name: is_behind_warp(model, name) for name in ("transformer", "conv1", "transformer.locate.0", None)}
+    assert behind == {"transformer": True, "conv1": True, "transformer.locate.0": False, None: False}
+    assert not is_behind_warp(nets.gap(), "conv2")
 
 
 def test_corners_are_places_in_pixels_of_the_picture_before() -> None:

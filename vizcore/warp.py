@@ -73,6 +73,12 @@ def warping_layer(model: Model) -> str | None:
     return next((name for name, module in model.net.named_modules() if name and hasattr(module, "warps_by")), None)
 
 
+def is_behind_warp(model: Model, layer: str | None) -> bool:
+    """Whether maps of ``layer`` lie in the picture after the warp; None stands for the picture before."""
+    warping = warping_layer(model)
+    return layer is not None and warping is not None and not layer.startswith(f"{warping}.")
+
+
 def learned_warp(model: Model, pixels: torch.Tensor) -> Warp:
     """How ``model`` reads one picture, RGB ``pixels`` (1, 3, H, W) in [0, 1]. One forward pass.
 
