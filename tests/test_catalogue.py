@@ -58,7 +58,7 @@ PARAMETERS = {  # as their authors, torchvision and timm state them; of those in
 }
 GAP_AND_ONE_LAYER = {  # where CAM as Zhou et al. 2016 have it is defined
     *("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "googlenet", "resnet18", "resnet50"),
-    *("resnet152", "dilated", "xception", "mobilenet_v2"),
+    *("resnet152", "dilated", "xception", "mobilenet_v2", "network_in_network", "all_conv"),
 }
 
 

@@ -266,14 +266,19 @@ def _gradient(model: Model, layer: str, score: Tensor, maps: Tensor) -> Tensor:
 
 
 def _class_weights(model: Model, layer: str, maps: Tensor, logits: Tensor) -> Tensor:
-    """The (K, C) weights of the last layer, after proving that the net is GAP and one linear layer behind ``layer``."""
+    """The (K, C) weights of the last layer, after proving that the net is GAP and one linear layer behind ``layer``.
+
+    The layer may also be a convolution of 1 × 1, and stand before the pooling: these two change places freely.
+    """
     name = model.layers.get("classifier", "")
     classifier = find_layer(model, name) if name else None
-    if isinstance(classifier, nn.Linear) and classifier.in_features == len(maps):
+    if isinstance(classifier, (nn.Linear, nn.Conv2d)):
+        weights = classifier.weight.detach().flatten(1)  # (K, C)
         # Not classifier(…): outside of the lock, that would run into what others watch.
-        expected = F.linear(maps.mean((1, 2)), classifier.weight, classifier.bias)
-        if torch.allclose(expected, logits, rtol=1e-3, atol=1e-3 * float(logits.abs().max())):
-            return classifier.weight.detach()
+        if weights.shape[1] == len(maps):
+            expected = F.linear(maps.mean((1, 2)), weights, classifier.bias)
+            if torch.allclose(expected, logits, rtol=1e-3, atol=1e-3 * float(logits.abs().max())):
+                return weights
     raise UnsupportedModel(
         f"CAM needs a net that ends in global average pooling and one linear layer; behind “{layer}” {model.title} "
         "does something else. Grad-CAM works here and means the same where CAM is defined."
