@@ -141,6 +141,7 @@ def _show_what_is_read(here: common.Chosen, unit: UnitArithmetic) -> None:
         words += f" {padded} of its {unit.inside.size} places lie outside: they are padding."
     st.markdown(common.plain(words))
     if not unit.from_picture:
+        _show_read_map(unit)
         return
     photo, box = views.shown(here)
     across, down = (box[2] - box[0]) / unit.read_size[1], (box[3] - box[1]) / unit.read_size[0]
@@ -155,6 +156,25 @@ def _show_what_is_read(here: common.Chosen, unit: UnitArithmetic) -> None:
         "Where that lies in the photo; what is grey the network does not see. The input is each pixel, from 0 to 1, "
         "less the mean and divided by the standard deviation of the pictures that the network was trained on."
     )
+
+
+def _show_read_map(unit: UnitArithmetic) -> None:
+    """The map that contributes most, with a frame around the window."""
+    height, width = unit.read_size
+    if min(height, width) < 2:
+        return
+    scale = Scale.of(unit.read_map)
+    factor = max(1, -(-LEAST_SIDE // max(height, width)))
+    drawn = to_colours(unit.read_map, scale).repeat(factor, 0).repeat(factor, 1)
+    first_row, last_row = (int(row) for row in unit.rows[[0, -1]].clip(0, height - 1))
+    first_column, last_column = (int(column) for column in unit.columns[[0, -1]].clip(0, width - 1))
+    box = (first_column * factor, first_row * factor, (last_column + 1) * factor, (last_row + 1) * factor)
+    name = _channel(unit, unit.strongest)
+    with st.container(width=420, gap="xsmall"):
+        st.image(to_png(_framed(drawn, box)), width="stretch", alt=f"The map of {name} that is read, with the window")
+        views.show_scale(scale, "input")
+    which = f"{name}, which contributes most here" if len(unit.channels) > 1 else name
+    st.caption(common.plain(f"What is read: the map of {which}, {height} × {width}, with a frame around the window."))
 
 
 # -- its numbers -----------------------------------------------------------------------------------------------------
@@ -308,8 +328,8 @@ def _offer(here: common.Chosen, unit: UnitArithmetic) -> None:
     channel, row, column = unit.unit
 
     def figure() -> bytes:
-        strongest = int(np.abs(unit.channel_sums).argmax())
-        parts = [np.atleast_2d(one[strongest]) for one in (unit.patch, unit.kernel, unit.products)]
+        strongest = unit.strongest
+        parts = [one[strongest] for one in (unit.patch, unit.kernel, unit.products)]
         side = max(1, 240 // max(parts[0].shape))
         tiles = [to_colours(part, Scale.of(part, signed=True)).repeat(side, 0).repeat(side, 1) for part in parts]
         gap = np.full((tiles[0].shape[0], 24, 3), 255, np.uint8)

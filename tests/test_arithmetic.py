@@ -193,6 +193,8 @@ def test_the_window_holds_what_the_layer_before_gave_there() -> None:
     np.testing.assert_allclose(unit.patch, before[3:, 4:7][:, :, [2, 5, 8]], rtol=1e-5)
     np.testing.assert_array_equal(unit.kernel, model.net.conv2.weight[6].numpy().astype(np.float64))
     assert unit.reader == "conv2"
+    np.testing.assert_allclose(unit.read_map, before[unit.channels[unit.strongest]], rtol=1e-5)
+    assert unit.read_size == before.shape[1:]
 
 
 def test_padding_is_marked_whether_the_convolution_or_the_module_around_it_pads() -> None:
@@ -202,6 +204,7 @@ def test_padding_is_marked_whether_the_convolution_or_the_module_around_it_pads(
     assert corner.inside.tolist() == [[True, True, False], [True, True, False], [False, False, False]]
     assert corner.rows.tolist() == [222, 223, 224]
     assert corner.from_picture
+    assert corner.read_size == (224, 224)  # without what was laid around it
     assert (corner.patch[:, ~corner.inside] == 0).all()
     first = explain_unit(model, pixels, "conv_stem", 0, 0, 0)
     assert first.inside.all()

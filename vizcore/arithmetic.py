@@ -53,9 +53,10 @@ class UnitArithmetic:
 
     ``unit`` is (channel, row, column) in ``layer``. ``kind``, one of `windows.KINDS`, says what read the window:
     ``reader`` is the layer with its kernel, "" where it has none. ``channels`` (C,), ``rows`` (kh,) and ``columns``
-    (kw,) are places in the map that is read, of ``read_size`` (H, W); ``inside`` (kh, kw) is False on padding.
-    ``from_picture``: that map is the picture, as the net sees it. The first ``own`` of the ``stages`` lead to the unit,
-    the others are what the net does with it next. ``scale`` is the largest magnitude in the layer.
+    (kw,) are places in the maps that are read; ``inside`` (kh, kw) is False on padding. ``read_map`` (H, W) float32 is
+    the one of these maps that contributes most. ``from_picture``: they are the picture, as the net sees it. The first
+    ``own`` of the ``stages`` lead to the unit, the others are what the net does with it next. ``scale`` is the largest
+    magnitude in the layer.
     """
 
     model_name: str
@@ -69,7 +70,7 @@ class UnitArithmetic:
     channels: np.ndarray
     rows: np.ndarray
     columns: np.ndarray
-    read_size: tuple[int, int]
+    read_map: np.ndarray
     from_picture: bool
     order: float
     stages: tuple[Stage, ...]
@@ -85,6 +86,16 @@ class UnitArithmetic:
     def channel_sums(self) -> np.ndarray:
         """(C,) what each input channel contributes."""
         return self.products.sum((1, 2))
+
+    @property
+    def strongest(self) -> int:
+        """Which of ``channels`` contributes most, whatever the sign."""
+        return int(np.abs(self.channel_sums).argmax())
+
+    @property
+    def read_size(self) -> tuple[int, int]:
+        """(H, W) of the maps that are read."""
+        return self.read_map.shape[0], self.read_map.shape[1]
 
     @property
     def by_hand(self) -> float:
@@ -129,6 +140,7 @@ def explain_unit(
         stages.append(work.stage(link, stages[-1].value))
     # What moved the number after the last step left it as it is: its place in the layer has the same number.
     stages[own - 1] = stages[own - 1]._replace(network=float(network[at.index]))
+    strongest = int(np.abs(window.products.sum((1, 2))).argmax())
     return UnitArithmetic(
         model_name=model.name,
         layer=layer,
@@ -141,7 +153,7 @@ def explain_unit(
         channels=window.channels,
         rows=window.rows,
         columns=window.columns,
-        read_size=window.size,
+        read_map=window.maps[window.channels[strongest]].astype(np.float32),
         from_picture=work.reads_picture(start, window),
         order=window.order,
         stages=tuple(stages),
@@ -227,6 +239,8 @@ class _Work:
         if before.name == "pad":
             sides = before.args[1] if len(before.args) > 1 else before.kwargs["pad"]
             left, _, top, _ = (*sides, 0, 0, 0)[:4]
+            if min(left, top) < 0:  # cut off, rather
+                return window
             return without_padding(window, (top, left), (height, width))
         return window
 

@@ -24,9 +24,9 @@ from vizcore.formulas import Index
 class Window:
     """``patch`` and ``kernel`` (C, kh, kw) float64, cell for cell; ``total`` is what they give before any bias.
 
-    ``channels`` (C,), ``rows`` (kh,) and ``columns`` (kw,) are places in the map that is read, of ``size`` (H, W);
-    ``inside`` (kh, kw) is False where a place is padding. ``kind`` is one of KINDS. The kernel of a maximum is 1 where
-    it was found and 0 elsewhere, that of an Lp norm of order ``order`` 1 everywhere.
+    ``channels`` (C,), ``rows`` (kh,) and ``columns`` (kw,) are places in ``maps`` (channels, H, W), of which the layer
+    reads; ``inside`` (kh, kw) is False where a place is padding. ``kind`` is one of KINDS. The kernel of a maximum is 1
+    where it was found and 0 elsewhere, that of an Lp norm of order ``order`` 1 everywhere.
     """
 
     kind: str
@@ -36,10 +36,15 @@ class Window:
     channels: np.ndarray
     rows: np.ndarray
     columns: np.ndarray
-    size: tuple[int, int]
+    maps: np.ndarray
     total: float
     bias: float | None = None
     order: float = 0.0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the map that is read."""
+        return self.maps.shape[1], self.maps.shape[2]
 
     @property
     def products(self) -> np.ndarray:
@@ -81,14 +86,15 @@ def read(
 def given(value: float) -> Window:
     """A number that is not taken apart."""
     one, zero = np.full((1, 1, 1), value), np.zeros(1, int)
-    return Window("given", one, np.ones((1, 1, 1)), np.ones((1, 1), bool), zero, zero, zero, (1, 1), value)
+    return Window("given", one, np.ones((1, 1, 1)), np.ones((1, 1), bool), zero, zero, zero, one, value)
 
 
 def without_padding(window: Window, before: tuple[int, int], size: tuple[int, int]) -> Window:
     """The same window on the map as it was before ``before`` rows and columns, and others behind, were laid around."""
     rows, columns = window.rows - before[0], window.columns - before[1]
     real = ((rows >= 0) & (rows < size[0]))[:, None] & ((columns >= 0) & (columns < size[1]))
-    return replace(window, rows=rows, columns=columns, size=size, inside=window.inside & real)
+    maps = window.maps[:, before[0] : before[0] + size[0], before[1] : before[1] + size[1]]
+    return replace(window, rows=rows, columns=columns, maps=maps, inside=window.inside & real)
 
 
 # -- convolution and dense layer -------------------------------------------------------------------------------------
@@ -118,7 +124,7 @@ def _conv2d(
     patch, inside = read(maps, channels, rows, columns)
     total = float((patch * kernel).sum())
     own = None if bias is None else float(bias[channel])
-    return Window("convolution", patch, kernel, inside, channels, rows, columns, maps.shape[1:], total, own)
+    return Window("convolution", patch, kernel, inside, channels, rows, columns, maps, total, own)
 
 
 def _linear(x: np.ndarray, index: Index, weight: np.ndarray, bias: np.ndarray | None = None) -> Window:
@@ -135,7 +141,7 @@ def _linear(x: np.ndarray, index: Index, weight: np.ndarray, bias: np.ndarray | 
         np.arange(len(values)),
         zero,
         zero,
-        (1, 1),
+        values.reshape(shape),
         total,
         None if bias is None else float(bias[index[-1]]),
     )
@@ -152,7 +158,7 @@ def as_maps(window: Window, shape: tuple[int, int, int]) -> Window:
         channels=np.arange(count),
         rows=np.arange(height),
         columns=np.arange(width),
-        size=(height, width),
+        maps=window.patch.reshape(shape),
     )
 
 
@@ -260,7 +266,7 @@ def _pooled(
         channels=channels,
         rows=places[0],
         columns=places[1],
-        size=maps.shape[1:],
+        maps=maps,
         **finish(patch, inside),
     )
 
