@@ -206,6 +206,35 @@ def test_behind_a_gate_that_averages_the_picture_every_unit_sees_all_of_it() -> 
     assert field_of(model, "last").known
 
 
+def test_what_averages_rows_alone_is_said_to_see_at_most_the_picture() -> None:
+    class Rows(Chain):
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.layers(x)
+            return self.last(x * x.mean(2, keepdim=True)).flatten(1)
+
+    model = positive(lambda: Rows(nn.Conv2d(3, 4, 3, stride=2, padding=1)))
+    assert not field_of(model, "last").known
+    changed = reached(model, "last")
+    for (row, column), (left, top, right, bottom) in boxes(model, "last").items():
+        around = box_around(changed[:, :, row, column])
+        assert around
+        assert left <= around[0]
+        assert top <= around[1]
+        assert right >= around[2]
+        assert bottom >= around[3]
+
+
+@pytest.mark.parametrize("act", [nn.Hardswish, nn.ReLU6, nn.SiLU, nn.LeakyReLU, nn.ELU, nn.Mish])
+def test_activations_in_place_and_not_move_nothing(act: Callable[..., nn.Module]) -> None:
+    for inplace in (False, True):
+        facts = anatomy(positive(lambda inplace=inplace: Chain(nn.Conv2d(3, 4, (3, 5)), act(inplace=inplace)))).layers[
+            1
+        ]
+        assert facts.sees
+        assert facts.sees.known
+        assert (facts.receptive_field, facts.family, facts.by_formula) == ((3, 5), "activation", facts.shape)
+
+
 def test_what_reads_where_nobody_told_is_said_to_see_at_most_the_picture() -> None:
     class Enlarged(Chain):
         def forward(self, x: Tensor) -> Tensor:

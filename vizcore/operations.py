@@ -85,7 +85,11 @@ def multiply_adds(func: Any, args: tuple[Any, ...], output: Tensor) -> int:
 
 
 def is_pointwise(func: Any) -> bool:
-    return func in MORE_POINTWISE or torch.Tag.pointwise in getattr(func, "tags", ())
+    """Whether each number of the result depends on the same one of its sources alone. In place as well, where torch's
+    tag may be missing."""
+    packet = getattr(aten, func.overloadpacket.__name__.removesuffix("_"), None)
+    twin = getattr(packet, func._overloadname, func)
+    return any(one in MORE_POINTWISE or torch.Tag.pointwise in one.tags for one in (func, twin))
 
 
 def axes_of(func: Any, args: tuple[Any, ...], count: int) -> list[int]:
