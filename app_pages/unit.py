@@ -41,7 +41,7 @@ def show(here: common.Chosen) -> None:
     shape = (*layers[layer].shape, 1, 1)[:3]
     what = "channels × height × width" if len(layers[layer].shape) == 3 else "numbers"
     st.caption(common.plain(f"{layers[layer].kind}, {layers[layer].size} ({what})"))
-    left, right = st.columns([5, 6], gap="large")
+    left, right = st.columns(2, gap="medium")
     with left:
         place = _choose(here, layer, (shape[0], shape[1], shape[2]))
     try:
@@ -249,7 +249,7 @@ def _show_products(unit: UnitArithmetic, channel: int) -> None:
     with row.container(width="content", gap="xsmall"):
         st.markdown(f"**Products**, together {common.plain(exact(float(products.sum())))}")
         scale = Scale.of(unit.products, signed=True)
-        number_grid.show(products, scale, "input × weight", f"Their products in {name}", inside=unit.inside)
+        number_grid.show(products, scale, "product", f"Their products in {name}", inside=unit.inside)
     if not unit.inside.all():
         st.caption("Crossed out: padding, outside of the map.")
 
