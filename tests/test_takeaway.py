@@ -7,8 +7,8 @@ import io
 import json
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -186,9 +186,7 @@ def test_the_python_of_a_picked_picture_makes_that_picture(model: str) -> None:
     choice = picture_sets.of_digits(200) if model == "LeNet-5" else picture_sets.of_copies(5)
     for row in (0, 7, len(choice) - 1):
         picture = choice.picture(row)
-        script = takeaway.python_lines(
-            SimpleNamespace(model=here.model, origin=picture.origin, imports=picture.imports), (), "done = True"
-        )
+        script = takeaway.python_lines(replace(here, origin=picture.origin, imports=picture.imports), (), "done = True")
         np.testing.assert_array_equal(results_of(script)["photo"], picture.photo.pixels)
         np.testing.assert_array_equal(choice.load(lambda done, total: None)[row], picture.photo.pixels)
 
