@@ -61,10 +61,14 @@ def take_weights() -> Checkpoint | None:
 
 
 def ranking_of(checkpoint: Checkpoint) -> dict[str, float]:
-    """How far each network of the catalogue agrees with the tensors, the best first; 0 to 1."""
-    from models.matching import matches
+    """How far each network of the catalogue agrees with the tensors, 0 to 1, the best first; before them those of timm
+    that have the same kernels, where none of the catalogue agrees in all."""
+    from models.matching import matches, matches_of_timm
 
-    return {match.card.name: match.share for match in matches(checkpoint.tensors)}
+    shares = {match.card.name: match.share for match in matches(checkpoint.tensors)}
+    if max(shares.values()) == 1:
+        return shares
+    return dict.fromkeys(matches_of_timm(checkpoint.tensors), 1.0) | shares
 
 
 def choose_architecture(checkpoint: Checkpoint) -> str:
@@ -74,7 +78,9 @@ def choose_architecture(checkpoint: Checkpoint) -> str:
     st.caption(common.plain(f"{checkpoint.name}: {len(checkpoint.tensors):,} tensors, {count:,} numbers."))
 
     def words(name: str) -> str:
-        return f"{titles[name]} · {100 * shares[name]:.0f} % of the tensors agree" if name in titles else name
+        if name in titles:
+            return f"{titles[name]} · {100 * shares[name]:.0f} % of the tensors agree"
+        return f"{name} · the same kernels" if name in shares else name
 
     architecture = st.selectbox(
         "Architecture",

@@ -17,11 +17,13 @@ from models.catalogue import CARDS, Card
 from models.checkpoints import Checkpoint
 from models.loading import structure
 from models.safetensors_header import shown
+from models.timm_signatures import networks_with
 from vizcore.records import BadWeights
 
 PREFIXES = ("module.", "model.", "net.", "network.", "_orig_mod.")
 FOR_TRAINING = ("aux1.", "aux2.", "AuxLogits.")  # heads that are not built
 LISTED = 5  # names in a refusal
+WORTH_NAMING = 0.5  # share of the tensors from which on a network is proposed
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -47,6 +49,14 @@ def matches(tensors: Mapping[str, Tensor], cards: tuple[Card, ...] = CARDS) -> t
     """The networks of ``cards``, the best-matching first. Builds each once without memory, together in seconds."""
     found = [Match(card, _agreement(_fitting_names(tensors, shapes_of(card))[0], card)) for card in cards]
     return tuple(sorted(found, key=lambda match: -match.share))
+
+
+def matches_of_timm(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Networks of timm, as "timm/name", that have the very kernels of ``tensors`` by name and shape. Builds none."""
+    for renamed, _ in _without_prefixes(dict(tensors)):
+        if names := networks_with({name: tuple(tensor.shape) for name, tensor in renamed.items()}):
+            return tuple(f"timm/{name}" for name in names)
+    return ()
 
 
 def fill(checkpoint: Checkpoint, card: Card) -> Filled:
@@ -138,7 +148,9 @@ def _fault(tensors: Mapping[str, Tensor], wanted: Shapes, card: Card) -> str:
 def _advice(tensors: Mapping[str, Tensor], card: Card) -> str:
     """What to do about a misfit: the network that fits, if there is one."""
     best = matches(tensors)[0]
-    if best.share == 0:
+    if best.share < 1 and (names := matches_of_timm(tensors)):
+        return f"It has the kernels of {_listed(list(names))}: take one of them as the architecture."
+    if best.share < WORTH_NAMING:
         return "It fits no network of the catalogue. Name the one that it was trained as, of the catalogue or of timm."
     if best.card == card:
         return "No other network of the catalogue fits better. Name the one that it was trained as; timm has more."

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from models.catalogue import Card, find_card
 from models.checkpoints import Checkpoint
-from models.matching import fill, matches
+from models.matching import WORTH_NAMING, fill, matches, matches_of_timm
 from models.safetensors_header import shown
 from vizcore.records import BadParameter, BadWeights, Model
 
@@ -48,10 +48,10 @@ def open_network(
 ) -> OwnNetwork:
     """The network ``architecture``, of the catalogue or of timm, with the numbers of ``checkpoint``.
 
-    None takes the network of the catalogue whose tensors are the same by name and shape. ``labels`` is a text file
-    (its path or its bytes) with a class a line, or the names themselves; None names them "class 0" and so on. ``mean``
-    and ``std``, for pixels in [0, 1], have one number for each channel that the net reads. Raises BadWeights and
-    BadParameter in one sentence.
+    None takes the network of the catalogue whose tensors are the same by name and shape, or the only such one of timm.
+    ``labels`` is a text file (its path or its bytes) with a class a line, or the names themselves; None names them
+    "class 0" and so on. ``mean`` and ``std``, for pixels in [0, 1], have one number for each channel that the net
+    reads. Raises BadWeights and BadParameter in one sentence.
     """
     card = find_card(architecture) if architecture is not None else _best(checkpoint)
     mean, std = _numbers("mean", mean, card.mean), _numbers("std", std, card.std)
@@ -144,7 +144,16 @@ def _best(checkpoint: Checkpoint) -> Card:
     best, *others = matches(checkpoint.tensors)
     if best.share == 1:
         return best.card
-    near = ", ".join(f"“{match.card.name}” ({100 * match.share:.0f} %)" for match in (best, *others[:2]) if match.share)
+    names = matches_of_timm(checkpoint.tensors)
+    if len(names) == 1:
+        return find_card(names[0])
+    if names:
+        raise BadWeights(
+            f"{checkpoint.name} has the kernels of {', '.join(names)}, which differ in other things, such as padding. "
+            f'Say which it is, such as architecture="{names[0]}".'
+        )
+    worth = [match for match in (best, *others) if match.share >= WORTH_NAMING][:3]
+    near = ", ".join(f"“{match.card.name}” ({100 * match.share:.0f} %)" for match in worth)
     raise BadWeights(
         f"{checkpoint.name} is none of the networks of the catalogue{f'; the nearest are {near}' if near else ''}. Say "
         'which it is with architecture="…", a name of the catalogue or of timm.'

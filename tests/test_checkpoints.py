@@ -35,7 +35,7 @@ from models.archives import LEGACY, check_pickled
 from models.catalogue import find_card
 from models.checkpoints import MOST_BYTES, Checkpoint, read_bytes, read_file
 from models.loading import structure
-from models.matching import fill, matches
+from models.matching import fill, matches, matches_of_timm
 from models.own import OwnNetwork, open_network, read_labels
 from vizcore.records import BadParameter, BadWeights, LensError
 
@@ -189,6 +189,15 @@ def test_the_network_is_proposed_from_names_and_shapes_whatever_its_classes(name
     best, second = matches(tensors)[:2]
     assert best.card.name == name
     assert best.share == 1 > second.share
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3_small_100", "regnetx_002", "densenet121"])
+def test_a_network_of_timm_is_found_by_its_kernels_whatever_its_classes(name: str) -> None:
+    shapes = {f"module.{key}": tensor.shape for key, tensor in structure(find_card(name), 3).state_dict().items()}
+    tensors = {key: torch.zeros(()).expand(shape) for key, shape in shapes.items()}
+    assert f"timm/{name}" in matches_of_timm(tensors)
+    tensors[next(key for key, shape in shapes.items() if len(shape) == 4)] = torch.zeros(1, 2, 3, 3)
+    assert matches_of_timm(tensors) == ()
 
 
 def test_without_an_architecture_the_one_that_fits_is_taken(digits: dict[str, Tensor]) -> None:
