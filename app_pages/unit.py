@@ -22,6 +22,7 @@ WHAT = {
     "maximum": "a pooling: the largest number of the window",
     "mean": "a pooling: the mean of the window",
     "norm": "a pooling: the norm of the window",
+    "sampled": "a sampling between cells: the mean of the four nearest, the nearer the more",
     "given": "something that is not taken apart here; the calculation starts behind it",
 }
 

@@ -134,6 +134,38 @@ def test_by_hand_is_the_network_for_every_pooling_and_norm(name: str) -> None:
         assert_by_hand_is_the_network(explain_unit(model, nets.picture(5, dtype=torch.float32), layer.name, *unit))
 
 
+class WarpNet(nn.Module):
+    def __init__(self, *, align: bool) -> None:
+        super().__init__()
+        self.conv, self.warp = nn.Conv2d(3, 4, 3), Warp(align=align)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.warp(self.conv(x)).mean((2, 3))
+
+
+class Warp(nn.Module):
+    """A turn that the maps themselves decide on, as in a spatial transformer."""
+
+    def __init__(self, *, align: bool) -> None:
+        super().__init__()
+        self.align = align
+
+    def forward(self, x: Tensor) -> Tensor:
+        turn = x.mean((1, 2, 3)).view(-1, 1, 1) * 0.2 + torch.tensor([[[0.9, 0.3, 0.1], [-0.4, 1.1, -0.2]]])
+        grid = F.affine_grid(turn, [len(x), 4, 20, 17], align_corners=self.align)
+        return F.grid_sample(x, grid, align_corners=self.align)
+
+
+@pytest.mark.parametrize("align", [False, True])
+def test_by_hand_is_the_network_where_maps_are_warped(align: bool) -> None:
+    model = nets.model_of(lambda: WarpNet(align=align), {}, classes=4)
+    for unit in ((0, 0, 0), (1, 9, 8), (3, 19, 16), (2, 4, 12), (2, 15, 3)):
+        found = explain_unit(model, nets.picture(6, dtype=torch.float32), "warp", *unit)
+        assert found.kind == "sampled"
+        assert found.kernel.sum() == pytest.approx(1)
+        assert_by_hand_is_the_network(found)
+
+
 class ActNet(nn.Module):
     def __init__(self, act: nn.Module) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ not written out (grid_sample, softmax, …), its number is taken as it is.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from vizcore.formulas import BINARY, NORMS, POINTWISE, Formula, joined
 from vizcore.hooks import trace
-from vizcore.recording import Operation, Recording, Value
+from vizcore.recording import Operation, Recording, Value, substituted
 from vizcore.records import LayerNotFound, Model, UnsupportedModel, check_pixels, check_whole
 from vizcore.trail import At, Link, aligned, back, handed_on, numbers_read, onward
 from vizcore.windows import KINDS, READERS, Window, as_maps, given, without_padding
@@ -227,7 +227,8 @@ class _Work:
     def _window(self, operation: Operation, start: At) -> Window | None:
         source = operation.sources[0]
         maps = np.asarray(_array(self.recording.values[source.number])[0], np.float64)
-        args, kwargs = _besides(operation, _array)
+        given = substituted((operation.args, operation.kwargs), lambda value: self.recording.values[value.number])
+        args, kwargs = _besides(replace(operation, args=given[0], kwargs=given[1]), _array)
         window = READERS[operation.name](maps, start.index, *args, **kwargs)
         before = handed_on(self.recording.results, source)
         if window is None or before is None or len(before.sources[0].shape) != 4:

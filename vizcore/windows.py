@@ -58,6 +58,7 @@ KINDS = {
     "maximum": "Largest of the window",
     "mean": "Mean of the window",
     "norm": "Norm of the window",
+    "sampled": "Mean of the four nearest, the nearer the more",
     "given": "Taken as it is",
 }
 
@@ -160,6 +161,29 @@ def as_maps(window: Window, shape: tuple[int, int, int]) -> Window:
         columns=np.arange(width),
         maps=window.patch.reshape(shape),
     )
+
+
+def _grid_sample(
+    maps: np.ndarray,
+    index: Index,
+    grid: np.ndarray,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: bool | None = None,
+) -> Window | None:
+    """Bilinear: the four cells around the place that ``grid`` (N, h, w, 2) names, right and down from −1 to 1."""
+    if maps.ndim != 3 or mode != "bilinear" or padding_mode != "zeros":
+        return None
+    weights, found = [], []
+    for size, place in zip(maps.shape[1:], np.asarray(grid[0][index[-2:]], np.float64)[::-1], strict=True):
+        cell = (place + 1) / 2 * (size - 1) if align_corners else ((place + 1) * size - 1) / 2
+        first = math.floor(cell)
+        found.append(first + np.arange(2))
+        weights.append(np.array([first + 1 - cell, cell - first]))
+    channels = np.array([index[-3]])
+    patch, inside = read(maps, channels, *found)
+    kernel = np.outer(*weights)[None]
+    return Window("sampled", patch, kernel, inside, channels, found[0], found[1], maps, float((patch * kernel).sum()))
 
 
 # -- pooling ---------------------------------------------------------------------------------------------------------
@@ -285,6 +309,7 @@ def _mean(patch: np.ndarray, inside: np.ndarray, divisor: int | None = None) -> 
 READERS: dict[str, Callable[..., Window | None]] = {
     "conv2d": _conv2d,
     "linear": _linear,
+    "grid_sample": _grid_sample,
     "max_pool2d": _max_pool2d,
     "max_pool2d_with_indices": _max_pool2d,
     "avg_pool2d": _avg_pool2d,
