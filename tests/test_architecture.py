@@ -19,7 +19,8 @@ BASE_OF_THE_CORE = {
     *("records", "hooks", "photos", "images", "colour", "baselines"),
     *("recording", "trail", "formulas", "windows"),  # what a pass computed, to be done again by hand
     *("fields", "operations", "runs"),  # what each layer computes and which pixels it reads
-    *("graph", "regions", "kernels", "winograd", "workspace", "program", "incremental"),  # forward passes of which only a part is computed
+    # forward passes of which only a part is computed
+    *("graph", "regions", "kernels", "winograd", "workspace", "program", "incremental"),
 }
 # (file, method) pairs of vizcore; each needs a reason beside it
 MAY_IMPORT_A_METHOD: set[tuple[str, str]] = {

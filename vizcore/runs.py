@@ -71,8 +71,8 @@ def runs_of(model: Model) -> tuple[Run, ...]:
     """All of ``model.net`` that runs, in the order in which it starts to, on one picture of its own input size.
 
     A layer is a module that holds no others or has parameters of its own, or an operation that computes something
-    outside of these. The modules that only hold layers are there too. What runs twice is there twice. The first call of a process takes two seconds, in which
-    torch imports what it needs for tensors without memory.
+    outside of these. The modules that only hold layers are there too. What runs twice is there twice. The first call
+    of a process takes two seconds, in which torch imports what it needs for tensors without memory.
     """
     shape = (1, len(model.mean), *model.input_size)
     try:
