@@ -53,7 +53,7 @@ def readability(bank: Filters) -> Readability:
     kernels = bank.values.astype(np.float64)  # (N, C, kh, kw)
     if min(kernels.shape[2:]) < LEAST:
         raise BadParameter(
-            f"The kernels of {bank.layer} are {kernels.shape[3]} × {kernels.shape[2]}; only the spectra of kernels from "
+            f"The kernels of {bank.layer} are {kernels.shape[3]} × {kernels.shape[2]}; only spectra of kernels from "
             f"{LEAST} × {LEAST} on tell something."
         )
     spectrum = _energy(kernels)  # (N, 32, 32)
