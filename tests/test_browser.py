@@ -19,6 +19,7 @@ import pytest
 from browser import (
     NARROW,
     WAIT,
+    WIDE,
     choose,
     download,
     images,
@@ -282,7 +283,7 @@ def test_heatmaps_of_two_classes_by_several_methods(page: Page, tmp_path: Path) 
     expect(maps).to_have_count(6)
     same = [np.array_equal(shared[k], pixels(page, maps.nth(k))) for k in range(2)]
     assert sorted(same) == [False, True], "the stronger class stays, the weaker has brighter colours of its own"
-    assert images(page).and_(page.get_by_alt_text(re.compile("^Colours from"))).count() == 6
+    expect(images(page).and_(page.get_by_alt_text(re.compile("^Colours from")))).to_have_count(6)
 
     take_away(page)
     with np.load(saved(page, "Numbers", tmp_path), allow_pickle=False) as file:
@@ -605,7 +606,7 @@ def test_choices_and_results_are_there_when_one_comes_back_to_a_page(page: Page)
 
 def test_no_request_leaves_this_machine(browser: Browser, server: str) -> None:
     asked: list[str] = []
-    context = browser.new_context(base_url=server)
+    context = browser.new_context(base_url=server, viewport=WIDE)
     try:
         context.on("request", lambda request: asked.append(request.url))
         page = context.new_page()

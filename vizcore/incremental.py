@@ -13,15 +13,13 @@ would, and so rounded differently: answers agree to about 1e-5 of the largest lo
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import ParamSpec, TypeVar
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vizcore.graph import Untraceable
 from vizcore.program import Program, Undefined
@@ -29,15 +27,18 @@ from vizcore.records import Model
 from vizcore.regions import Region
 
 AGREES = 1e-4  # of the largest logit: how far the graph's answer to the picture may be from the net's own
-BATCHES = (32, 16, 8)  # variants at once, to choose from by measuring: the large ones first, see order() of a region
+# Variants at once, the first that fits: of 4 to 48 these were the fastest on the nets of the catalogue, by 5 to 20 %.
+# Not chosen anew on each machine: sums are rounded differently in batches of another size, and a map should come out
+# the same twice.
+BATCHES = (32, 16, 8)
 # Bytes: of a net's numbers and maps, and of a batch. The allocator holds back several times what the largest
 # step of a batch takes, as measured on the nets of the catalogue.
 MEMORY = 520 * 2**20
 HELD_BACK = 5.5
-# More weights than this of dense layers are read from memory once for many batches: so many variants wait, or so long.
+# More weights than this of dense layers are read from memory once for many batches: for so many variants, or fewer
+# where whole passes of them would be so many multiplications.
 HEAVY = 2**22
-HEAD_BATCH, HEAD_SECONDS = 128, 1.0
-TRIALS = 2  # of each size of a batch: first times mislead
+HEAD_BATCH, HEAD_WORK = 128, 10**12
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
@@ -67,7 +68,6 @@ class Variants:
     def __init__(self, model: Model, pixels: Tensor) -> None:
         self.model, self._pixels = model, pixels.detach().clone()
         self.why_whole: str | None = None
-        self._pace = _PACES.setdefault(model.net, {})
         self.logits = model.logits(pixels)
         self._program = self._traced()
 
@@ -120,46 +120,40 @@ class Variants:
 
         Yields the numbers of some variants (m,) and their logits (m, K). ``masks`` (n, H, W), where given, say how far
         each pixel of the region shows the filling, 0 to 1. ``batch_size`` variants go through together; None chooses by
-        measuring.
+        the memory that they take.
         """
         order = region.order()
         held: list[tuple[np.ndarray, Tensor]] = []
-        done, since = 0, time.perf_counter()
-        sizes = [batch_size] if batch_size else self._batch_sizes(region[order])
+        done = 0
+        size = batch_size or self._batch_size(region[order])
         while done < len(order):
-            some = order[done : done + max(sizes, key=self._preference)]
+            some = order[done : done + size]
             done += len(some)
             given = None if masks is None else masks[some]
             try:
                 held.append((some, self._body(region[some], filling, given)))
             except Undefined:
                 yield some, self._whole(region[some], filling, given)
-            if done < len(order) and self._waits(sum(len(numbers) for numbers, _ in held), since):
+            if done < len(order) and self._waits(sum(len(numbers) for numbers, _ in held)):
                 continue
             if not held:
                 continue
             logits = self._head(torch.cat([values for _, values in held]))
             yield np.concatenate([numbers for numbers, _ in held]), logits
-            held, since = [], time.perf_counter()
+            held = []
 
-    def _waits(self, count: int, since: float) -> bool:
-        """Whether the dense layers should wait for more than the ``count`` variants that came ``since`` then."""
+    def _waits(self, count: int) -> bool:
+        """Whether the dense layers should wait for more than ``count`` variants."""
         if self._program is None or self._program.head_weights <= HEAVY:
             return False
-        return count < HEAD_BATCH and time.perf_counter() - since < HEAD_SECONDS
+        return count < HEAD_BATCH and count * self.whole_work < HEAD_WORK
 
     @_plain
     def _body(self, region: Region, filling: Tensor, masks: Tensor | None) -> Tensor:
         """What goes into the dense layers; of a net that is run itself, the logits."""
         if self._program is None:
             return self._whole(region, filling, masks)
-        start = time.perf_counter()
-        values = self._program.body(self.model.normalise(self._patches(region, filling, masks)), region)
-        if len(region) in BATCHES:
-            paces = self._pace.setdefault(len(region), [])
-            paces.append(self.work(region) / (time.perf_counter() - start))
-            del paces[:-TRIALS]
-        return values
+        return self._program.body(self.model.normalise(self._patches(region, filling, masks)), region)
 
     @_plain
     def _whole(self, region: Region, filling: Tensor, masks: Tensor | None) -> Tensor:
@@ -170,19 +164,14 @@ class Variants:
     def _head(self, values: Tensor) -> Tensor:
         return self.model.checked(self._program.head(values), len(values)) if self._program else values
 
-    def _batch_sizes(self, ahead: Region) -> list[int]:
-        """Which of BATCHES fit for the variants ``ahead``, of which the first change most."""
+    def _batch_size(self, ahead: Region) -> int:
+        """The first of BATCHES that fits, for the variants ``ahead``, of which the first change most."""
         if self._program is None:
             height, width = self._pixels.shape[2:]
-            return [max(1, BATCHES[-1] * 224 * 224 // (height * width))]
+            return max(1, BATCHES[-1] * 224 * 224 // (height * width))
         room = (MEMORY - self._program.bytes) / HELD_BACK
-        sizes = [size for size in BATCHES if self._program.most_bytes(ahead[:size]) <= room]
-        return sizes or [max(1, int(room / self._program.most_bytes(ahead[:1])))]
-
-    def _preference(self, size: int) -> tuple[bool, float]:
-        """Sizes that were not tried first, then the fastest."""
-        paces = self._pace.get(size, [])
-        return len(paces) < TRIALS, max(paces, default=0.0)
+        sizes = (size for size in BATCHES if self._program.most_bytes(ahead[:size]) <= room)
+        return next(sizes, None) or max(1, int(room / self._program.most_bytes(ahead[:1])))
 
     def _patches(self, region: Region, filling: Tensor, masks: Tensor | None) -> Tensor:
         """RGB pixels (n, 3, h, w) of the cells that are computed: the filling in the region, the picture beside it."""
@@ -203,7 +192,3 @@ class Variants:
         for picture, patch, top, left in zip(pictures, patches, tops, lefts, strict=True):
             picture[:, top : top + height, left : left + width] = patch
         return pictures
-
-
-# Work a second of the latest batches of each size: measured once for a net, whatever the picture.
-_PACES: WeakKeyDictionary[nn.Module, dict[int, list[float]]] = WeakKeyDictionary()

@@ -60,7 +60,7 @@ def occlusion(
     ``window`` and ``stride`` are in pixels of ``pixels``: one int or (height, width). ``baseline`` replaces the window:
     ``"mean"`` of the picture by channel, ``"black"``, ``"white"``, ``"blur"`` (Gaussian, σ = a sixteenth of the shorter
     side), or a tensor of the shape of ``pixels``. ``score`` is ``"logit"`` or ``"probability"``. ``batch_size`` windows
-    go through the net together; None chooses by measuring.
+    go through the net together; None chooses by the memory that they take.
 
     Returns values (H, W): mean drop of the score, positive = evidence; 0 where no window reaches (stride > window).
     Cost: at most one forward pass a window, by the architecture a half to a tenth of it. ``progress`` counts windows.
