@@ -42,6 +42,7 @@ CHROMIUM_ARGUMENTS = (
 )
 
 IDLE = '[data-testid="stApp"][data-test-script-state="notRunning"][data-test-connection-state="CONNECTED"]'
+BROKEN = "[...document.images].some(i => i.src.includes('/media/') && i.complete && i.naturalWidth === 0)"
 WAIT = 60_000  # ms for a run to end: a first photo on a busy machine loads torch, the net and its weights
 ACT = 15_000  # ms for what is on an idle page to be found and clicked
 
@@ -150,16 +151,21 @@ def open_page(
         yield page
         check_no_exception(page)
         assert not errors, "The browser reported errors:\n" + "\n".join(errors)
+        assert not page.evaluate(BROKEN), "A picture on the page could not be loaded."
     finally:
         context.close()
 
 
 def _is_fault(message: ConsoleMessage) -> bool:
-    """An error, but for one of Streamlit's own making: opened at /layers, it first looks for its server at
-    /layers/_stcore, in case the app lives there, and only then at /_stcore."""
+    """An error, but for two of Streamlit's own making: opened at /layers, it first looks for its server at
+    /layers/_stcore, in case the app lives there, and only then at /_stcore; and a picture that the next run replaces
+    may be gone before the browser asks for it (those that stay are looked at in the end)."""
     url = message.location.get("url", "")
     looking = "404" in message.text and re.search(r"//[^/]+/.+/_stcore/(host-config|health)$", url)
-    return message.type == "error" and not looking
+    replaced = ("404" in message.text and "/media/" in url) or re.search(
+        r"Image source error - .+/media/", message.text
+    )
+    return message.type == "error" and not looking and not replaced
 
 
 def _line(message: ConsoleMessage) -> str:
