@@ -71,7 +71,7 @@ def converted(data: bytes) -> bytes:
         raise
     except MemoryError:
         raise Refused(f"declares more numbers than the file can hold. {SAVE}") from None
-    except Exception as error:
+    except Exception as error:  # torch raises anything for a damaged file, and its words are not for visitors
         if "alloc" in str(error):  # torch has no error of its own for it
             raise Refused(f"declares more numbers than the file can hold. {SAVE}") from None
         raise Refused(f"is damaged, or holds what a state dict does not. {SAVE}") from None

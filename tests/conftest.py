@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
@@ -143,3 +144,14 @@ def person(request: pytest.FixtureRequest, server: str, browser: Browser) -> Ite
 def page(person: Callable[..., Page]) -> Page:
     """The app's first page, idle, in a wide and light window. Errors on it fail the test at its end."""
     return person()
+
+
+@pytest.fixture
+def weights_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the shipped weights, in place of them."""
+    from models import catalogue
+
+    copy = tmp_path / "weights"
+    shutil.copytree(catalogue.WEIGHTS_FOLDER, copy)
+    monkeypatch.setattr(catalogue, "WEIGHTS_FOLDER", copy)
+    return copy

@@ -229,15 +229,6 @@ def test_weights_are_default_or_none() -> None:
 # ---- weights that are damaged or missing ------------------------------------------------------------------
 
 
-@pytest.fixture
-def weights_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the shipped weights, in place of them."""
-    copy = tmp_path / "weights"
-    shutil.copytree(catalogue.WEIGHTS_FOLDER, copy)
-    monkeypatch.setattr(catalogue, "WEIGHTS_FOLDER", copy)
-    return copy
-
-
 def flip_a_byte(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1

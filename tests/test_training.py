@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -160,15 +159,6 @@ def test_training_twice_gives_the_same_files_and_a_card_of_them(script: str, nam
 
 
 # ---- the states that are shipped -------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def weights_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the shipped weights, in place of them."""
-    copy = tmp_path / "weights"
-    shutil.copytree(catalogue.WEIGHTS_FOLDER, copy)
-    monkeypatch.setattr(catalogue, "WEIGHTS_FOLDER", copy)
-    return copy
 
 
 def test_lenets_states_are_listed_without_torch() -> None:
