@@ -16,6 +16,7 @@ from vizcore.images import Box, Scale, frame, overlay, to_colours, to_png
 from vizcore.receptive_field import EffectiveField, box_of, effective
 
 MAP_SIDE = 420  # pixels of a map to be clicked on
+ANSWERS_WELL = 0.75  # of the units that are not 0, this share is weaker
 KEYS = ("seen_channel", "seen_row", "seen_column")
 UNIT = "change of the unit by the pixel"
 
@@ -58,14 +59,20 @@ def show(here: common.Chosen, layer: LayerFacts) -> None:
 
 
 def _choose(here: common.Chosen, layer: LayerFacts, values: np.ndarray) -> tuple[int, int, int]:
-    """Channel, row and column, by numbers or by a click; at first where the layer answers most strongly."""
-    strongest = [int(place) for place in np.unravel_index(int(np.abs(values).argmax()), values.shape)]
+    """Channel, row and column, by numbers or by a click; at first a unit that answers well.
+
+    Not the strongest: that often stands at the stop of an activation such as ReLU6, where no pixel moves it.
+    """
+    answering = np.flatnonzero(values)
+    order = answering[np.argsort(np.abs(values.ravel()[answering]), kind="stable")]
+    first_place = int(order[int(ANSWERS_WELL * len(order))]) if len(order) else 0
+    well = [int(place) for place in np.unravel_index(first_place, values.shape)]
     here_now = (here.model.name, layer.name)
     moved = st.session_state.setdefault("layer seen", here_now) != here_now
     st.session_state["layer seen"] = here_now
     row = st.container(horizontal=True)
     found = []
-    for word, key, most, first in zip(("Channel", "Row", "Column"), KEYS, layer.shape, strongest, strict=True):
+    for word, key, most, first in zip(("Channel", "Row", "Column"), KEYS, layer.shape, well, strict=True):
         if moved or st.session_state.get(key, 0) >= most:
             st.session_state[key] = first
         found.append(
@@ -142,7 +149,9 @@ def _show_effective(here: common.Chosen, found: EffectiveField, box: Box) -> Non
         alt=f"The effective receptive field laid over {here.title}: where a pixel moves the unit",
     )
     if not found.values.any():
-        st.caption("No pixel moves this unit: it is shut for this picture, and its gradient is zero.")
+        st.caption(
+            "No pixel moves this unit: an activation on the way is shut, or at its stop, and its gradient is zero."
+        )
         return
     views.show_scale(scale, UNIT)
     area = found.area(0.5)
