@@ -42,6 +42,18 @@ CHROMIUM_ARGUMENTS = (
 )
 
 IDLE = '[data-testid="stApp"][data-test-script-state="notRunning"][data-test-connection-state="CONNECTED"]'
+# Of each page: when it last asked the server for anything, and when it last heard from it, in ms.
+LISTEN = """
+    window.asked = 0; window.heard = 0;
+    window.WebSocket = class extends WebSocket {
+        constructor(...place) {
+            super(...place);
+            this.addEventListener("message", () => { window.heard = performance.now(); });
+        }
+        send(...message) { window.asked = performance.now(); super.send(...message); }
+    };
+"""
+UNANSWERED = 10_000  # ms after which a message that the server does not answer is no longer waited for
 BROKEN = "[...document.images].some(i => i.src.includes('/media/') && i.complete && i.naturalWidth === 0)"
 WAIT = 60_000  # ms for a run to end: a first photo on a busy machine loads torch, the net and its weights
 ACT = 15_000  # ms for what is on an idle page to be found and clicked
@@ -140,6 +152,7 @@ def open_page(
         permissions=["camera"],
         base_url=address,
     )
+    context.add_init_script(LISTEN)
     errors: list[str] = []
     page = context.new_page()
     page.on("console", lambda message: errors.append(_line(message)) if _is_fault(message) else None)
@@ -175,17 +188,18 @@ def _line(message: ConsoleMessage) -> str:
 def wait_until_idle(page: Page, timeout: float = WAIT) -> None:
     """Wait, at most ``timeout`` ms, until the script has run to its end and every picture on the page has loaded.
 
-    A rerun begins a moment after what asks for it (a widget waits for more typing, the message has to travel),
-    so the page must have been idle for a fifth of a second without a break.
+    A rerun begins a moment after what asks for it (a widget waits for more typing, a busy server takes its time),
+    so the page must have been idle, with nothing that it asked for unanswered, for a fifth of a second without a break.
     """
     page.wait_for_function(
-        """([idle, quiet]) => {
+        """([idle, quiet, unanswered]) => {
             const loaded = [...document.images].every(image => image.complete);
-            if (!document.querySelector(idle) || !loaded) { window.idleSince = undefined; return false; }
+            const waits = window.asked > window.heard && performance.now() - window.asked < unanswered;
+            if (!document.querySelector(idle) || !loaded || waits) { window.idleSince = undefined; return false; }
             window.idleSince ??= performance.now();
             return performance.now() - window.idleSince > quiet;
         }""",
-        arg=[IDLE, 200],
+        arg=[IDLE, 200, UNANSWERED],
         timeout=timeout,
         polling=50,
     )

@@ -32,6 +32,7 @@ def canvas(page: Page) -> Locator:
 
 
 def stroke(page: Page, points: list[Point]) -> None:
+    expect(canvas(page)).to_have_count(1, timeout=WAIT)  # that of the last picture may still be there
     canvas(page).scroll_into_view_if_needed()
     box = canvas(page).bounding_box()
     assert box
