@@ -12,7 +12,6 @@ a one-cycle rate do not. One thread and one seed: a second run on the same machi
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
 from collections.abc import Mapping
@@ -32,6 +31,7 @@ from models.training import (
     facts_of_run,
     is_kept,
     one_cycle,
+    options_of,
     read_mnist,
     shares_by_class,
     table_of_states,
@@ -49,12 +49,7 @@ CARD: Card = next(card for card in CARDS if card.name == "lenet5")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train LeNet-5 on MNIST.")
-    parser.add_argument("--data", type=Path, help="mnist.npz; without it, torchvision fetches MNIST")
-    parser.add_argument("--out", type=Path, default=Path("models/weights"), help="folder for the weights and the card")
-    parser.add_argument("--epochs", type=int, default=EPOCHS)
-    parser.add_argument("--validate", action="store_true", help="hold out 10 000 training pictures; write nothing")
-    options = parser.parse_args()
+    options = options_of("Train LeNet-5 on MNIST.", "MNIST as an .npz", EPOCHS)
 
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)

@@ -16,10 +16,8 @@ Passes are made in bfloat16, weights and their changes stay float32.
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -34,6 +32,7 @@ from models.training import (
     classify,
     facts_of_run,
     one_cycle,
+    options_of,
     read_mnist,
     shares_by_class,
     write_weights,
@@ -50,12 +49,7 @@ CARD: Card = next(card for card in CARDS if card.name == "stn_lenet")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train a LeNet with a spatial transformer on distorted MNIST.")
-    parser.add_argument("--data", type=Path, help="mnist.npz; without it, torchvision fetches MNIST")
-    parser.add_argument("--out", type=Path, default=Path("models/weights"), help="folder for the weights and the card")
-    parser.add_argument("--epochs", type=int, default=EPOCHS)
-    parser.add_argument("--validate", action="store_true", help="hold out 10 000 training pictures; write nothing")
-    options = parser.parse_args()
+    options = options_of("Train a LeNet with a spatial transformer on distorted MNIST.", "MNIST as an .npz", EPOCHS)
 
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)

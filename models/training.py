@@ -6,6 +6,7 @@ Weights go into ``<name>.safetensors`` with their digest in SHA256SUMS; the stat
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import hashlib
 import json
@@ -162,10 +163,21 @@ def shares_by_class(right: Tensor, classes: Tensor) -> list[float]:
     return [right[classes == one].double().mean().item() for one in range(int(classes.max()) + 1)]
 
 
+def options_of(what: str, data: str, epochs: int) -> argparse.Namespace:
+    """What a training script is asked for on its command line; ``data`` says what file it takes."""
+    parser = argparse.ArgumentParser(description=what)
+    parser.add_argument("--data", type=Path, help=f"{data}; without it, torchvision fetches it")
+    parser.add_argument("--out", type=Path, default=Path("models/weights"), help="folder for the weights and the card")
+    parser.add_argument("--epochs", type=int, default=epochs)
+    parser.add_argument("--validate", action="store_true", help="measure on held-out training pictures; write nothing")
+    return parser.parse_args()
+
+
 def facts_of_run(seed: int, minutes: float, digest: str) -> str:
-    """Rows of a card: what is the same for every net that is trained here, on one thread."""
+    """Rows of a card: what is the same for every net that is trained here."""
+    cores = torch.get_num_threads()
     return f"""| seed | {seed} |
-| made | {datetime.date.today().isoformat()}, in {minutes:.0f} minutes on one CPU core |
+| made | {datetime.date.today().isoformat()}, in {minutes:.0f} minutes on {cores} CPU core{"s" * (cores > 1)} |
 | versions | Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__} |
 | SHA-256 | `{digest}` |"""
 

@@ -40,6 +40,7 @@ PARAMETERS = {  # as their authors, torchvision and timm state them; of those in
     "efficientnet_lite1": 5_416_680,
     "efficientnet_lite2": 6_092_072,
     "lenet5": 61_706,
+    "photonet": 288_394,
     "alexnet": 61_100_840,
     "zfnet": 62_357_608,
     "network_in_network": 966_986,
@@ -58,7 +59,7 @@ PARAMETERS = {  # as their authors, torchvision and timm state them; of those in
 }
 GAP_AND_ONE_LAYER = {  # where CAM as Zhou et al. 2016 have it is defined
     *("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "googlenet", "resnet18", "resnet50"),
-    *("resnet152", "dilated", "xception", "mobilenet_v2", "network_in_network", "all_conv"),
+    *("resnet152", "dilated", "xception", "mobilenet_v2", "network_in_network", "all_conv", "photonet"),
 }
 
 

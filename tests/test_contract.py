@@ -61,6 +61,7 @@ SMALL_NETS: dict[str, Callable[[], Case]] = {
 CATALOGUE: dict[str, Callable[[], Case]] = {
     "lenet5": lambda: Case(load_model("lenet5"), size=(28, 28)),  # its dense layers want that size
     "stn_lenet": lambda: Case(load_model("stn_lenet"), size=(42, 42)),
+    "photonet": lambda: Case(load_model("photonet"), size=(30, 26)),
     "efficientnet_lite0": lambda: Case(load_model("efficientnet_lite0"), size=(96, 64), cheap="blocks.1"),
 }
 CASES = {**SMALL_NETS, **CATALOGUE}

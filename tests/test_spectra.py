@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 
+from models import load_model
+from vizcore.filters import filters
 from vizcore.records import BadParameter, Filters
 from vizcore.spectra import ORIENTED, readability
 
@@ -73,3 +75,14 @@ def test_a_filter_of_zeros_cannot_be_read() -> None:
 def test_small_kernels_are_refused_as_noise_of_their_size_looks_oriented() -> None:
     with pytest.raises(BadParameter, match=r"5 × 3.*7 × 7"):
         readability(Filters(np.ones((4, 3, 3, 5), np.float32), "net", "conv1", None))
+
+
+def test_photonets_first_filters_are_edges_and_colours_and_untrained_ones_are_noise() -> None:
+    trained, untrained = (
+        readability(filters(load_model("photonet", weights=weights))) for weights in ("default", None)
+    )
+    assert len(trained.oriented) == 64
+    assert trained.share > 0.5
+    assert untrained.share < 0.1
+    assert trained.oriented.any()
+    assert trained.coloured.any()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from models import catalogue, load_model, training
@@ -131,31 +134,65 @@ def test_training_without_its_data_ends_in_a_sentence(tmp_path: Path) -> None:
         read_mnist(tmp_path / "none.npz")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("script", "name"), [("train_lenet", "lenet5"), ("train_transformer", "stn_lenet")])
-def test_training_twice_gives_the_same_files_and_a_card_of_them(script: str, name: str, tmp_path: Path) -> None:
+def few_digits(path: Path) -> int:
+    """A file like that of MNIST, and how many pictures its test has."""
     data, test = some_digits(25), some_digits(51)
     np.savez(
-        tmp_path / "few.npz",
+        path,
         train_images=data.pixels[:, 0].numpy(),
         train_labels=data.classes.numpy(),
         test_images=test.pixels[:, 0].numpy(),
         test_labels=test.classes.numpy(),
     )
+    return len(test)
+
+
+def few_photos(path: Path) -> int:
+    """A file like that of CIFAR-10, of ten plain colours, and how many pictures its test has."""
+    arrays: dict[str, np.ndarray] = {}
+    for part, count in (("train", 160), ("test", 40)):
+        classes = np.arange(count) % 10
+        files = []
+        for k, one in enumerate(classes):
+            file = io.BytesIO()
+            Image.new("RGB", (32, 32), (25 * int(one), 255 - k, k)).save(file, "JPEG")
+            files.append(np.frombuffer(file.getvalue(), np.uint8))
+        arrays |= {
+            f"{part}_bytes": np.concatenate(files),
+            f"{part}_lengths": np.array([len(file) for file in files]),
+            f"{part}_labels": classes,
+        }
+    np.savez(path, **arrays)
+    return 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "name", "write"),
+    [
+        ("train_lenet", "lenet5", few_digits),
+        ("train_transformer", "stn_lenet", few_digits),
+        ("train_photonet", "photonet", few_photos),
+    ],
+)
+def test_training_twice_gives_the_same_files_and_a_card_of_them(
+    script: str, name: str, write: Callable[[Path], int], tmp_path: Path
+) -> None:
+    count = write(tmp_path / "few.npz")
     for out in ("first", "second"):
         arguments = [script, "--data", str(tmp_path / "few.npz"), "--out", str(tmp_path / out), "--epochs", "2"]
         lines = ("import sys", f"import models.{script} as script", f"sys.argv = {arguments!r}", "script.main()")
         subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=ROOT, check=True, capture_output=True, timeout=300)
     first, second = tmp_path / "first", tmp_path / "second"
     written = {path.name for path in first.iterdir()}
-    states = {f"{name}_training.safetensors"} if name == "lenet5" else set()
+    states = {f"{name}_training.safetensors"} if name != "stn_lenet" else set()
     assert written == {f"{name}.safetensors", f"{name}.md", "SHA256SUMS"} | states
     for file in written - {f"{name}.md"}:
         assert (first / file).read_bytes() == (second / file).read_bytes()
     for line in (first / "SHA256SUMS").read_text().splitlines():
         digest, file = line.split()
         assert hashlib.sha256((first / file).read_bytes()).hexdigest() == digest
-    assert f"of the {len(test)} test pictures" in (first / f"{name}.md").read_text(encoding="utf-8")
+    assert f"of the {count} test pictures" in (first / f"{name}.md").read_text(encoding="utf-8")
 
 
 # ---- the states that are shipped -------------------------------------------------------------------------------
