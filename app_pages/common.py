@@ -14,22 +14,34 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from app_pages import journal, memory
+from app_pages.line import LONG, Busy, Line, Wait
 from models import Card, list_models
+
+if TYPE_CHECKING:
+    from app_pages.networks import Networks
 
 DEFAULT_MODEL = "efficientnet_lite0"
 PHOTO_SIDE = 1600  # larger photos are reduced: no net here looks closer, and a page of them stays light
-RESULTS_BYTES = 256 * 2**20
 AT_ONCE = 3.0  # seconds of computing that need no button
 LAST_STEP = 5.0  # seconds: more than a run takes from one call of ``progress`` to the next
 DRAWING = 0.25  # of the time of a run, for the pictures of what is known so far
 
+VISIT, VISIT_IN_PUBLIC = (500, 2000), (60, 200)  # files, and MB, that one visit may bring
+PHOTO_MB, PHOTO_MB_IN_PUBLIC = 15, 6
+WORTH_SAYING = 0.4  # seconds of waiting that are
+
 Question = TypeVar("Question", bound=Hashable)
 Result = TypeVar("Result")
+
+_here = threading.local()  # of a run of a page: what shows that it waits
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +106,11 @@ class Results:
             while self._held > self._capacity and len(self._items) > 1:
                 self._held -= self._items.popitem(last=False)[1][1]
 
+    def clear(self) -> None:
+        with self._lock:
+            self._items.clear()
+            self._held = 0
+
 
 def weight_of(result: Any) -> int:
     """Bytes of the arrays and tensors in a result, a record of them, or a tuple or list of such."""
@@ -108,33 +125,148 @@ def weight_of(result: Any) -> int:
 
 @st.cache_resource(show_spinner=False)
 def results() -> Results:
-    return Results(RESULTS_BYTES)
+    return Results(memory.for_results(memory.budget()))
 
 
-def known(key: Hashable, compute: Callable[[], Result]) -> Result:
-    """The answer to a question: from the store, or computed now and kept. A refusal is an answer, and raised again."""
-    return known_each({key: key}, lambda _: [compute()])[0]
+@st.cache_resource(show_spinner=False)
+def line() -> Line:
+    return Line()
+
+
+def known(key: Hashable, compute: Callable[[], Result], seconds: float | None = None) -> Result:
+    """The answer to a question: from the store, or computed now and kept. A refusal is an answer, and raised again.
+
+    What is computed waits for its turn in the `line`; ``seconds`` is what it will take, where that is known better than
+    from the last question of its kind, which is the first word of the key, and the net.
+    """
+    return known_each({key: key}, lambda _: [compute()], seconds)[0]
 
 
 def known_each(
-    keys: Mapping[Question, Hashable], compute: Callable[[list[Question]], Sequence[Result]]
+    keys: Mapping[Question, Hashable],
+    compute: Callable[[list[Question]], Sequence[Result]],
+    seconds: float | None = None,
 ) -> tuple[Result, ...]:
     """`known` for several questions, of which ``compute`` answers in one go those that are open."""
-    from vizcore.records import LensError
-
     answers = {question: results().get(key) for question, key in keys.items()}
     if still_open := [question for question, answer in answers.items() if answer is None]:
-        start = time.perf_counter()
-        found: Sequence[Any]
-        try:
-            found = compute(still_open)
-        except LensError as refusal:
-            found = [refusal] * len(still_open)
-        seconds = time.perf_counter() - start
-        for question, answer in zip(still_open, found, strict=True):
-            results().put(keys[question], answer, seconds)
-            answers[question] = answer
+        with turn([keys[question] for question in still_open], seconds):
+            for question in still_open:  # somebody may have asked the same, and been served first
+                answers[question] = results().get(keys[question])
+            answers |= _computed(keys, [question for question in still_open if answers[question] is None], compute)
     return tuple(_answer_or_refusal(answer) for answer in answers.values())
+
+
+def make_room(seconds: float) -> None:
+    """Keep a turn of so many seconds from taking the process beyond its budget; raises Busy where it would."""
+    need = (memory.LONG_MB if seconds >= LONG else memory.SHORT_MB) * memory.MB
+    if memory.resident() + need <= memory.budget():
+        return
+    results().clear()
+    memory.give_back()
+    if (taken := memory.resident()) + need > memory.budget():
+        raise Busy(
+            f"The server has no memory for this now: {taken / memory.MB:,.0f} of {memory.budget() / memory.MB:,.0f} MB "
+            "are taken. Try again when others have gone, or choose a smaller network; nothing that you chose is lost."
+        )
+
+
+def person() -> str:
+    """Who asks: the visit, or the thread where there is none."""
+    run = get_script_run_ctx(suppress_warning=True)
+    return run.session_id if run else threading.current_thread().name
+
+
+def words_of(wait: Wait) -> str:
+    """ "Third in line, about 8 s"."""
+    if wait.shared:
+        return f"The same is being computed for somebody else, about {duration(wait.seconds)}"
+    ordinals = ("First", "Second", "Third", "Fourth", "Fifth", "Sixth", "Seventh", "Eighth", "Ninth", "Tenth")
+    place = ordinals[wait.place - 1] if wait.place <= len(ordinals) else f"Number {wait.place}"
+    return f"{place} in line, about {duration(wait.seconds)}"
+
+
+def _computed(
+    keys: Mapping[Question, Hashable],
+    still_open: list[Question],
+    compute: Callable[[list[Question]], Sequence[Result]],
+) -> dict[Question, Any]:
+    from vizcore.records import LensError
+
+    if not still_open:
+        return {}
+    start = time.perf_counter()
+    found: Sequence[Any]
+    try:
+        found = compute(still_open)
+    except LensError as refusal:
+        found = [refusal] * len(still_open)
+    seconds = time.perf_counter() - start
+    line().learn(kind_of(keys[still_open[0]]), seconds)
+    for question, answer in zip(still_open, found, strict=True):
+        results().put(keys[question], answer, seconds)
+    return dict(zip(still_open, found, strict=True))
+
+
+def kind_of(key: Hashable) -> Hashable:
+    return key[:2] if isinstance(key, tuple) else key
+
+
+@contextmanager
+def turn(questions: Sequence[Hashable], seconds: float | None = None) -> Iterator[None]:
+    """A turn in the `line` for what is named, as `known` has it. Who has to wait is told so; where there is no place,
+    that is said, and the run of the page ends here."""
+    from vizcore.records import LensError
+
+    if line().has_turn():
+        yield
+        return
+    kind = kind_of(questions[0])
+    seconds = line().usual(kind) if seconds is None else seconds
+    waiting, asked, begun, outcome = _Waiting(), time.monotonic(), None, "cancelled"
+    try:
+        with line().turn(person(), questions, seconds, waiting.tell):
+            begun = time.monotonic()
+            waiting.end()
+            make_room(seconds)
+            yield
+        outcome = "done"
+    except Busy as refusal:
+        outcome = "refused"
+        waiting.end()
+        st.warning(str(refusal), icon=":material/hourglass_disabled:")
+        st.button("Try again", key=f"again {kind!r}", icon=":material/refresh:")
+        st.stop()
+    except LensError:  # an answer
+        outcome = "done"
+        raise
+    except Exception:
+        outcome = "failed"
+        raise
+    finally:
+        now = time.monotonic()
+        begun = now if begun is None else begun
+        journal.write(outcome, kind, person(), begun - asked, now - begun)
+
+
+class _Waiting:
+    """Says to a person who waits for a turn how long it will be: in the bar of `running`, or where the page is now."""
+
+    def __init__(self) -> None:
+        self._start, self._place = time.monotonic(), None
+
+    def tell(self, wait: Wait) -> None:
+        if time.monotonic() - self._start < WORTH_SAYING:
+            return
+        if show := getattr(_here, "show_wait", None):
+            show(words_of(wait))
+            return
+        self._place = self._place or st.empty()
+        self._place.info(f"{words_of(wait)}. Whatever you change takes its place.", icon=":material/hourglass_top:")
+
+    def end(self) -> None:
+        if self._place:
+            self._place.empty()
 
 
 def recall(key: Hashable) -> Any | None:
@@ -167,29 +299,42 @@ def brought() -> Brought | None:
     return st.session_state.get("brought")
 
 
+@st.cache_resource(show_spinner=False)
+def networks() -> Networks:
+    from app_pages.networks import Networks
+
+    return Networks(memory.for_networks(memory.budget()))
+
+
 def model_named(name: str, untrained: bool = False) -> Any:
-    """A loaded net: the one that this visit brought, or one of the catalogue. Raises the LensError that says why there
-    is none."""
+    """A loaded net: the one that this visit brought, or one of the catalogue, which all share. Raises the LensError
+    that says why there is none."""
     own = brought()
-    return own.model if own and own.model.name == name else _model_of_all(name, untrained)
+    if own and own.model.name == name:
+        return own.model
+    card = card_of(name)
+
+    def load() -> Any:
+        from models import load_model
+
+        with st.spinner("Loading the network …"):
+            return load_model(name, weights=None if untrained else "default")
+
+    return networks().get((name, untrained), card.title, 4 * card.parameters, load)
 
 
-@st.cache_resource(show_spinner="Loading the network …", max_entries=3)
-def _model_of_all(name: str, untrained: bool) -> Any:
-    """A net shared by all; the latest three are kept for whoever comes next."""
-    from models import load_model
-
-    return load_model(name, weights=None if untrained else "default")
+def is_public() -> bool:
+    """Whether CNN_LENS_PUBLIC says that a proxy shows the server to the world."""
+    return os.environ.get("CNN_LENS_PUBLIC", "").strip().lower() not in ("", "0", "off", "no", "false")
 
 
 def uploads_allowed() -> bool:
     """Whether weights may be brought here: CNN_LENS_CHECKPOINTS says it, "on" or "off". Where it says nothing, they may
-    on a server that only its own machine reaches, unless CNN_LENS_PUBLIC says that a proxy shows it to the world."""
+    on a server that only its own machine reaches, unless it `is_public`."""
     setting = os.environ.get("CNN_LENS_CHECKPOINTS", "").strip().lower()
     if setting:
         return setting == "on"
-    public = os.environ.get("CNN_LENS_PUBLIC", "").strip().lower() not in ("", "0", "off", "no", "false")
-    return not public and st.get_option("server.address") in ("localhost", "127.0.0.1", "::1")
+    return not is_public() and st.get_option("server.address") in ("localhost", "127.0.0.1", "::1")
 
 
 @st.cache_resource(show_spinner=False, max_entries=16)
@@ -208,47 +353,51 @@ def call_of(model: Any) -> str:
     return f"load_model({model.name!r}{'' if model.weights else ', weights=None'})"
 
 
-@st.cache_data(show_spinner=False, max_entries=20)
 def layers_of(name: str, untrained: bool) -> tuple[Any, ...]:
     """The layers of a net that run once a pass, in order of execution."""
     from vizcore.hooks import list_layers
 
-    return list_layers(model_named(name, untrained))
+    model = model_named(name, untrained)
+    return known(("layers", model.title), lambda: list_layers(model))
 
 
-@st.cache_data(show_spinner=False, max_entries=20)
 def seconds_a_pass(name: str, untrained: bool) -> float:
     """How long one picture takes this net on this machine, measured on a pass of eight."""
-    import torch
-
     model = model_named(name, untrained)
-    pixels = torch.full((8, 3, *model.input_size), 0.5)
-    with torch.no_grad():
-        model.logits(pixels[:1])
-        start = time.perf_counter()
-        model.logits(pixels)
-    return (time.perf_counter() - start) / len(pixels)
+
+    def measure() -> float:
+        import torch
+
+        pixels = torch.full((8, 3, *model.input_size), 0.5)
+        with torch.no_grad():
+            model.logits(pixels[:1])
+            start = time.perf_counter()
+            model.logits(pixels)
+        return (time.perf_counter() - start) / len(pixels)
+
+    return known(("seconds a pass", model.title), measure)
+
+
+def count_upload(file: Any) -> None:
+    """Count a file towards what a visit may bring. Raises BadImage beyond that: a server keeps uploads as long as the
+    visit lasts."""
+    from vizcore.records import BadImage
+
+    most, most_mb = VISIT_IN_PUBLIC if is_public() else VISIT
+    sizes: dict[str, int] = st.session_state.setdefault("uploads", {})
+    sizes[file.file_id] = file.size
+    if len(sizes) > most or sum(sizes.values()) > most_mb * memory.MB:
+        raise BadImage(
+            f"This visit has brought {len(sizes)} files of {sum(sizes.values()) / memory.MB:,.0f} MB together; a visit "
+            f"may bring {most} files and {most_mb:,} MB. Reload the page to begin a new visit."
+        )
 
 
 def photo_from(data: bytes) -> Any:
     """The photo in an uploaded file. Raises the BadImage that says why there is none."""
-    from vizcore.records import BadImage
-
-    photo, refusal = _photo_or_refusal(data)
-    if refusal:
-        raise BadImage(refusal)
-    return photo
-
-
-@st.cache_data(show_spinner=False, max_entries=32, max_size="256MB")
-def _photo_or_refusal(data: bytes) -> tuple[Any, str]:
     from vizcore.images import open_photo
-    from vizcore.records import BadImage
 
-    try:
-        return open_photo(data, max_side=PHOTO_SIDE), ""
-    except BadImage as refusal:  # kept as well: a file is read once, not at every click
-        return None, str(refusal)
+    return known(("photo", None, sha256(data).hexdigest()), lambda: open_photo(data, max_side=PHOTO_SIDE))
 
 
 def card_of(name: str) -> Card:
@@ -349,10 +498,17 @@ def running(what: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
         count = f"{done:,} of {total:,} {unit}".rstrip()
         bar.progress(min(done / total, 1.0), text=f"{what}: {count}, about {duration(left)} left")
 
+    def show_wait(words: str) -> None:
+        nonlocal start
+        start = time.monotonic()  # waiting says nothing of how fast it goes
+        bar.progress(0.0, text=f"{what}: {words[0].lower()}{words[1:]}")
+
     ended = st.session_state["ended"] = threading.Event()
+    outer, _here.show_wait = getattr(_here, "show_wait", None), show_wait
     try:
         yield progress
     finally:
+        _here.show_wait = outer
         ended.set()
         place.empty()
 

@@ -62,6 +62,7 @@ class Grid:
         return common.known(
             self.key(method, target),
             lambda: cam(model, here.view.pixels, target, method, self.layer, progress=progress),
+            None if self.passes(method) == 1 else self.passes(method) * views.seconds_a_pass(here),
         )
 
 

@@ -77,9 +77,10 @@ def show_painting() -> None:
     mask = paint.now.mask(grid)
     try:
         kept = variants()
-        start = time.perf_counter()
-        found = hide(model, here.view.pixels, mask, baseline=baseline, variants=kept)
-        seconds = time.perf_counter() - start
+        with common.turn([("hide", model.title, here.digest, mask.tobytes())]):
+            start = time.perf_counter()
+            found = hide(model, here.view.pixels, mask, baseline=baseline, variants=kept)
+            seconds = time.perf_counter() - start
     except LensError as refusal:
         st.info(common.plain(str(refusal)), icon=":material/block:")
         return
@@ -212,7 +213,7 @@ def search() -> SmallestHiding | None:
         return None
     place.empty()
     with common.running("Until the answer changes, at the longest", "tries") as progress:
-        common.known(key_of_smallest(), lambda: find(progress))
+        common.known(key_of_smallest(), lambda: find(progress), most_seconds())
     st.rerun()
 
 
@@ -241,17 +242,23 @@ def find(progress: Progress) -> SmallestHiding:
 
 def price() -> str:
     """Of a step, and of all that there can be."""
+    return (
+        f"A step: {common.price(passes_a_step(), passes_a_step() * views.seconds_a_pass(here))}. It ends with the "
+        f"first change, after {count} steps and about {common.duration(most_seconds())} at the latest."
+    )
+
+
+def passes_a_step() -> int:
     kept = common.recall(key_of_variants())
     share = 1.0
     if kept and kept.variants.whole_work:
         share = kept.variants.work(grid.region) / (count * kept.variants.whole_work)
-    passes = round(2 + share * count)
-    seconds = passes * views.seconds_a_pass(here)
-    most = count * seconds / 2
-    return (
-        f"A step: {common.price(passes, seconds)}. It ends with the first change, after {count} steps and about "
-        f"{common.duration(most)} at the latest."
-    )
+    return round(2 + share * count)
+
+
+def most_seconds() -> float:
+    """Of all steps; each has fewer cells to try than the one before."""
+    return count * passes_a_step() * views.seconds_a_pass(here) / 2
 
 
 def caption_of(found: SmallestHiding, step: int) -> str:

@@ -31,7 +31,7 @@ class Busy(Exception):
 
 @dataclass(frozen=True)
 class Wait:
-    """What somebody who waits may know: the ``place`` in the line, from 1, the ``seconds`` that it will take, about, and
+    """What somebody who waits may know: the ``place`` in the line, from 1, the ``seconds`` until the turn, about, and
     whether the same question is being answered for somebody else right now."""
 
     place: int
@@ -82,7 +82,7 @@ class Line:
         second; it may raise, which gives the place up. Who has a turn already goes on with it. Raises Busy where too
         many wait, and where the same person has asked for something newer since.
         """
-        if getattr(self._mine, "has_turn", False):
+        if self.has_turn():
             yield 0.0
             return
         mine = self._join(person, questions, seconds)
@@ -102,6 +102,10 @@ class Line:
         finally:
             self._mine.has_turn = False
             self._leave(mine, outcome)
+
+    def has_turn(self) -> bool:
+        """Whether this thread has one now."""
+        return getattr(self._mine, "has_turn", False)
 
     def usual(self, kind: Hashable) -> float:
         """The seconds that a turn of this kind takes, by those that were `learn`ed."""
@@ -131,8 +135,8 @@ class Line:
             elif sum(not turn.dropped for turn in self._waiting) >= self._most_waiting:
                 self._counts["refused"] += 1
                 raise Busy(
-                    f"{len(self._waiting)} requests are waiting already, and this one was not taken. Try again in about "
-                    f"{max(self._seconds_before(mine), 1.0):.0f} s; nothing that you chose is lost."
+                    f"{len(self._waiting)} requests are waiting already, and this one was not taken. Try again in "
+                    f"about {max(self._seconds_before(mine), 1.0):.0f} s; nothing that you chose is lost."
                 )
             self._waiting.append(mine)
             return mine

@@ -130,16 +130,21 @@ class Occlusion:
 
     def price(self) -> str:
         """By the speed of the last run with such windows; before there was one, at most a pass for each."""
+        return common.price(self.windows, self.seconds, of=WINDOWS, bound=not common.recall(self._rate))
+
+    @property
+    def seconds(self) -> float:
         rate = common.recall(self._rate)
-        seconds = self.windows / rate if rate else self.windows * views.seconds_a_pass(self.here) + PREPARING
-        return common.price(self.windows, seconds, of=WINDOWS, bound=not rate)
+        return self.windows / rate if rate else self.windows * views.seconds_a_pass(self.here) + PREPARING
 
     def compute(
         self, targets: Sequence[int], progress: Progress, show: Callable[[Unfinished], None] | None = None
     ) -> tuple[Heatmap, ...]:
         """The exact maps, in one run for all classes, known from now on. Where it is stopped, what it had is kept."""
         return common.known_each(
-            {target: self.key(target) for target in targets}, lambda still_open: self._run(still_open, progress, show)
+            {target: self.key(target) for target in targets},
+            lambda still_open: self._run(still_open, progress, show),
+            self.seconds,
         )
 
     def _estimate_key(self, target: int) -> tuple[object, ...]:

@@ -8,15 +8,17 @@ import numpy as np
 import streamlit as st
 
 from app_pages import common
-from models import WEIGHTS_FILES, list_models
+from models import WEIGHTS_FILES, Card, list_models
 from vizcore.doctor import FAULT, GOOD, NOTICE, Finding, Report, examine
 from vizcore.images import prepare
-from vizcore.records import LensError
+from vizcore.records import BadParameter, LensError
 
 if TYPE_CHECKING:
     from models.checkpoints import Checkpoint
 
 MOST_MB = 300
+OPENING = 3.0  # seconds: as long as it takes to start a process that reads a pickle
+MOST_PARAMETERS = 150_000_000  # of a network of timm: the largest of the catalogue has 144 million
 USUAL = "as usual for the architecture (a guess)"
 NORMALISED = {
     "mean and deviation of ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -46,9 +48,11 @@ def take_weights() -> Checkpoint | None:
 
         st.session_state["file of the weights"], st.session_state["refusal of the weights"] = file.file_id, None
         try:
+            common.count_upload(file)
             with st.spinner("Opening the file; a pickle takes about three seconds", show_time=True):
-                checkpoint = read_bytes(file.getvalue(), file.name)
-                st.session_state["checkpoint"] = (checkpoint, ranking_of(checkpoint))
+                with common.turn([("opening", None, file.file_id)], seconds=OPENING):
+                    checkpoint = read_bytes(file.getvalue(), file.name)
+                    st.session_state["checkpoint"] = (checkpoint, ranking_of(checkpoint))
                 st.session_state.pop("labels", None)  # they belong to the file before
         except LensError as refused:
             st.session_state["refusal of the weights"] = str(refused)
@@ -147,16 +151,62 @@ def open_it(checkpoint: Checkpoint, architecture: str, labels: tuple[bytes | Non
     if not st.button("Open and examine it", type="primary", icon=":material/stethoscope:"):
         return
     with st.spinner("Opening and examining it: about thirty passes of one picture", show_time=True):
-        own = open_network(checkpoint, architecture, labels[0], **options)
+        with common.turn([("opening", None, checkpoint.digest)]):
+            size = sum(tensor.nbytes for tensor in checkpoint.tensors.values())
+            common.networks().make_room(checkpoint.name, size)
+            own = open_network(checkpoint, architecture, labels[0], **options)
+            common.networks().take_in(own.model, own.card.title, size)
         words = [repr(checkpoint.name), f"architecture={architecture!r}"]
         words += [f"labels={labels[1]!r}"] * (labels[0] is not None) + [f"{k}={v}" for k, v in options.items()]
         call = f"load_model({', '.join(words)})"
         st.session_state["brought"] = common.Brought(own.model, own.card, call, own.notes, not options)
-        report = report_of(own.model)
+        make_current(own.card, report_of(own.model))
+
+
+def make_current(card: Card, report: Report) -> None:
+    """Have the network that was brought looked at on every page, unless it cannot answer."""
     if all(finding.state != FAULT for finding in report.findings):
-        st.session_state["model to be"] = own.card.name
-        st.toast(f"{common.plain(own.card.title)} is now the current network.", icon=":material/check:")
+        st.session_state["model to be"] = card.name
+        st.toast(f"{common.plain(card.title)} is now the current network.", icon=":material/check:")
     st.rerun()
+
+
+# ---- or one of timm --------------------------------------------------------------------------------------------
+
+
+def take_by_name() -> None:
+    """Any convolutional network of timm, with its own weights or random ones, as the network of this visit."""
+    name = st.text_input(
+        "Name in timm",
+        key="timm name",
+        placeholder="resnet26, mobilenetv3_small_100, convnext_atto, …",
+        max_chars=100,
+        help="timm is a library of more than a thousand networks. Those without convolutions are refused.",
+    ).strip()
+    untrained = st.toggle(
+        "Random weights",
+        key="timm untrained",
+        help="Nothing is fetched. Shows the structure of the network; its answers mean nothing.",
+    )
+    if not st.button("Take and examine it", icon=":material/stethoscope:", disabled=not name):
+        return
+    from models import load_model
+    from models.catalogue import find_card
+
+    with st.spinner("Looking it up, fetching and examining it", show_time=True):
+        card = find_card(f"timm/{name.removeprefix('timm/')}")
+        if card.parameters > MOST_PARAMETERS:
+            raise BadParameter(
+                f"{card.title} has {card.parameters:,} parameters; up to {MOST_PARAMETERS:,} fit here. Choose a "
+                f"smaller one, or use Python: load_model({card.name!r})."
+            )
+        common.networks().make_room(card.title, 4 * card.parameters)
+        model = load_model(card.name, weights=None if untrained or card.origin == "untrained" else "default")
+        common.networks().take_in(model, card.title, 4 * card.parameters)
+        own = st.session_state["brought"] = common.Brought(
+            model, card, f"load_model({card.name!r}{'' if model.weights else ', weights=None'})", (), False
+        )
+        make_current(card, report_of(own.model))
 
 
 # ---- the doctor's report -------------------------------------------------------------------------------------------
@@ -276,6 +326,11 @@ def main() -> None:
         try:
             with right:
                 open_it(checkpoint, architecture, labels)
+        except LensError as refusal:
+            st.error(common.plain(str(refusal)), icon=":material/block:")
+    with st.expander("No file at hand? Any network of timm, by its name", icon=":material/travel_explore:"):
+        try:
+            take_by_name()
         except LensError as refusal:
             st.error(common.plain(str(refusal)), icon=":material/block:")
     if own := common.brought():

@@ -178,7 +178,8 @@ def of_zip() -> PictureChoice | None:
 def take_zip(name: str, file: BinaryIO) -> None:
     """Keep the pictures of a zip for the visit; a refusal is kept as well, and the last pictures stay."""
     try:
-        with common.running("Reading the zip") as progress:
+        common.count_upload(file)
+        with common.running("Reading the zip") as progress, common.turn([("zip", None, common.person())]):
             found = read_zip(file, progress=progress)
     except BadImage as refusal:
         st.session_state["refusal of the zip"] = str(refusal)
@@ -215,10 +216,15 @@ def key_of(
 
 
 def price_of(here: common.Chosen, pictures: PictureChoice) -> str:
-    """Passes and seconds of both maps; t-SNE's as measured on two cores: a third of a second and 4 ms a picture."""
+    """Passes and seconds of both maps."""
+    return common.price(len(pictures), seconds_of(here, pictures))
+
+
+def seconds_of(here: common.Chosen, pictures: PictureChoice) -> float:
+    """Of both maps; t-SNE's as measured on two cores: a third of a second and 4 ms a picture."""
     count = len(pictures)
     seconds = count * common.seconds_a_pass(here.model.name, here.model.weights is None)
-    return common.price(count, seconds + 2 * (0.3 + 0.004 * count))
+    return seconds + 2 * (0.3 + 0.004 * count)
 
 
 def draw(
@@ -247,7 +253,7 @@ def draw(
             thumbnails=tuple(data_uri(picture) for picture in pictures),
         )
 
-    return common.known(key, compute)
+    return common.known(key, compute, seconds_of(here, chosen))
 
 
 def take_votes(features: np.ndarray, pixels: np.ndarray, labels: Sequence[str]) -> Votes | None:

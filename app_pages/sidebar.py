@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
@@ -10,6 +11,9 @@ import streamlit as st
 from app_pages import common
 from models import Card, list_models
 from vizcore.images import Photo, to_png
+
+if TYPE_CHECKING:
+    from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 UPLOAD_TYPES = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"]
 TOP = "the top class"
@@ -73,7 +77,7 @@ def _choose_card() -> Card:
     )
     card = cards[name]
     if own and card is own.card:
-        st.caption(f"{card.classes} · {card.parameters:,} parameters · your own, for this visit")
+        st.caption(f"{card.classes} · {card.parameters:,} parameters · yours, for this visit")
         return card
     missing = "" if card.ready() else " · untrained" if card.origin == "untrained" else " · weights not here"
     st.caption(f"{card.classes} · {card.parameters:,} parameters · {card.year}{missing}")
@@ -133,11 +137,12 @@ def _choose_picture(card: Card) -> Picture:
     )
     st.session_state.setdefault("own", {})
     if source == "Upload":
-        file = st.file_uploader("Photo", UPLOAD_TYPES, key="upload", max_upload_size=15, label_visibility="collapsed")
-        _take(source, file.getvalue() if file else None, file.name if file else "")
+        most = common.PHOTO_MB_IN_PUBLIC if common.is_public() else common.PHOTO_MB
+        file = st.file_uploader("Photo", UPLOAD_TYPES, key="upload", max_upload_size=most, label_visibility="collapsed")
+        _take(source, file, file.name if file else "")
     elif source == "Camera":
         shot = st.camera_input("Photo", key="camera", label_visibility="collapsed")
-        _take(source, shot.getvalue() if shot else None, "camera.jpg")
+        _take(source, shot, "camera.jpg")
         if shot:
             st.download_button("Save the photo", shot.getvalue(), "camera.jpg", shot.type, on_click="ignore")
     elif source == "Draw":
@@ -176,14 +181,15 @@ def _choose_sample(grey: bool, others: bool) -> Picture:
     )
 
 
-def _take(source: str, data: bytes | None, name: str) -> None:
+def _take(source: str, file: UploadedFile | None, name: str) -> None:
     """Keep an uploaded or photographed picture for the visit; a refusal is said here and the last picture stays."""
     from vizcore.records import BadImage
 
-    if data is None:
+    if file is None:
         return
     try:
-        photo = common.photo_from(data)
+        common.count_upload(file)
+        photo = common.photo_from(file.getvalue())
     except BadImage as refusal:
         st.error(common.plain(str(refusal)), icon=":material/block:")
         st.session_state["notice"] = f"{name} could not be read; the picture before it is still shown."

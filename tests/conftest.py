@@ -17,6 +17,9 @@ THREADS = max(1, (os.cpu_count() or 1) // WORKERS)
 for pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[pool] = str(THREADS)  # not a default: a worker finds here what the process that started it had set
 
+# A worker of the tests holds every network in turn; the servers of the browser tests inherit this as well.
+os.environ["CNN_LENS_MEMORY_MB"] = "12000"
+
 import pytest  # noqa: E402
 from offline import cut_the_network  # noqa: E402
 

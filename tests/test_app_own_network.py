@@ -192,3 +192,41 @@ def test_a_public_page_says_so_and_has_no_uploader_for_weights(monkeypatch: pyte
     assert not app.exception
     assert "switched off on this server" in app.info[0].value
     assert not [uploader for uploader in app.file_uploader if uploader.label == "Weights file"]
+
+
+# ---- any network of timm, by its name --------------------------------------------------------------------------
+
+
+def take(app: AppTest, name: str, untrained: bool) -> AppTest:
+    app.text_input(key="timm name").set_value(name).run()
+    app.toggle(key="timm untrained").set_value(untrained).run()
+    next(button for button in app.button if button.label.startswith("Take and examine")).click().run()
+    assert not app.exception
+    return app
+
+
+def test_a_network_of_timm_is_taken_by_its_name_and_is_current_on_every_page() -> None:
+    app = take(visit(PAGE), "test_resnet", untrained=True)
+    assert not app.error
+    assert "Nothing was changed" in app.success[0].value
+    assert chosen_in(app).model.name == "timm/test_resnet"
+    assert chosen_in(app).model.weights is None
+    app.switch_page("app_pages/layers.py").run()
+    assert not app.exception
+    assert "untrained" in app.warning[0].value
+    assert any("load_model('timm/test_resnet', weights=None)" in block.value for block in app.code)
+
+
+@pytest.mark.parametrize(
+    ("name", "untrained", "sentence"),
+    [
+        ("no_such_net_of_timm", True, "There is no model"),
+        ("vit_tiny_patch16_224", True, "is no convolutional network"),
+        ("timm/resnetv2_152x4_bit", True, "up to 150,000,000 fit here"),
+        ("test_resnet", False, "test_resnet"),  # its weights would have to be fetched, and there is no network
+    ],
+)
+def test_a_name_that_cannot_be_taken_is_refused_in_a_sentence(name: str, untrained: bool, sentence: str) -> None:
+    app = take(visit(PAGE), name, untrained)
+    assert sentence in app.error[0].value.replace("\\", "")
+    assert chosen_in(app).model.name == "efficientnet_lite0"

@@ -241,9 +241,7 @@ def test_a_turn_that_fails_or_is_stopped_frees_its_place(failure: type[BaseExcep
         raise failure
     with line.turn("b", ["q"], SHORT):
         pass
-    assert line.counts() == {"asked": 2, "done": 1, "open": 0} | {
-        "failed" if failure is ValueError else "cancelled": 1
-    }
+    assert line.counts() == {"asked": 2, "done": 1, "open": 0} | {"failed" if failure is ValueError else "cancelled": 1}
 
 
 def test_who_gives_up_while_waiting_is_gone_at_once() -> None:

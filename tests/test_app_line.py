@@ -1,0 +1,212 @@
+"""The pages and the line before the processor, without a browser: who waits is told, who is refused is told why."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+from test_app import chosen, saying, visit
+
+from app_pages import common, memory
+from app_pages.line import Busy, Line, Wait
+from vizcore.records import BadImage
+
+
+@pytest.fixture
+def line(monkeypatch: pytest.MonkeyPatch) -> Line:
+    """A line of this test alone, with one place."""
+    line = Line(places=1)
+    monkeypatch.setattr(common, "line", lambda: line)
+    return line
+
+
+@pytest.fixture(autouse=True)
+def nothing_known() -> None:
+    common.results.clear()
+
+
+@pytest.fixture
+def journal(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The lines that the server has written, as records."""
+    log = logging.getLogger("cnn_lens")
+    monkeypatch.setattr(log, "propagate", False)
+    log.addHandler(caplog.handler)
+    log.setLevel(logging.INFO)
+    yield lambda: [json.loads(record.getMessage()) for record in caplog.records if record.name == "cnn_lens"]
+    log.removeHandler(caplog.handler)
+
+
+def told(monkeypatch: pytest.MonkeyPatch) -> list[Wait]:
+    """What those who wait are told from now on."""
+    waits: list[Wait] = []
+    tell = common._Waiting.tell
+
+    def keep(self: Any, wait: Wait) -> None:
+        waits.append(wait)
+        tell(self, wait)
+
+    monkeypatch.setattr(common._Waiting, "tell", keep)
+    return waits
+
+
+def test_a_page_waits_for_its_turn_and_then_shows_what_it_would_have_shown(
+    line: Line, monkeypatch: pytest.MonkeyPatch, journal: Any
+) -> None:
+    waits, somebody_has_it = told(monkeypatch), threading.Event()
+
+    def occupy() -> None:
+        with line.turn("somebody", ["theirs"], 5.0):
+            somebody_has_it.set()
+            threading.Event().wait(1.0)
+
+    threading.Thread(target=occupy).start()
+    assert somebody_has_it.wait(5)
+    app = visit(model="LeNet-5")
+    assert not app.exception
+    assert waits
+    assert waits[0].place == 1
+    assert len(app.progress) == 5
+    assert not any("in line" in info.value for info in app.info)
+    lines = journal()
+    assert max(record["waited"] for record in lines) > 0.5
+    assert {record["outcome"] for record in lines} == {"done"}
+
+
+def test_a_full_line_is_said_with_a_way_to_try_again_and_nothing_chosen_is_lost(
+    monkeypatch: pytest.MonkeyPatch, journal: Any
+) -> None:
+    line = Line(places=1, most_waiting=0)
+    monkeypatch.setattr(common, "line", lambda: line)
+    app = visit(model="LeNet-5", digit="Digit 7")
+    assert not app.exception
+    assert "0 requests are waiting already" in app.warning[0].value
+    assert {record["outcome"] for record in journal()} == {"refused"}
+    monkeypatch.setattr(line, "_most_waiting", 10)
+    next(button for button in app.button if button.label == "Try again").click().run()
+    assert not app.warning
+    assert chosen(app).title == "Digit 7"
+
+
+def test_what_one_visit_computed_takes_no_turn_in_the_next(line: Line, journal: Any) -> None:
+    assert not visit("heatmaps", model="LeNet-5").exception
+    computed = len(journal())
+    assert computed > 5
+    assert not visit("heatmaps", model="LeNet-5").exception
+    assert len(journal()) == computed
+    assert line.counts() == {"asked": computed, "done": computed, "open": 0}
+
+
+def test_the_journal_names_visit_method_net_and_time_and_neither_pictures_nor_files(line: Line, journal: Any) -> None:
+    visit(model="LeNet-5", digit="Digit 7")
+    records = journal()
+    assert {"scores", "photo"} <= {record["method"] for record in records}
+    for record in records:
+        assert set(record) == {"time", "visit", "method", "net", "waited", "seconds", "outcome"}
+        assert "Digit" not in str(record)
+        assert len(record["visit"]) == 8
+
+
+@pytest.mark.parametrize(
+    ("wait", "words"),
+    [
+        (Wait(3, 8.2, False), "Third in line, about 8 s"),
+        (Wait(12, 95.0, False), "Number 12 in line, about 2 min"),
+        (Wait(1, 4.0, True), "The same is being computed for somebody else, about 4 s"),
+    ],
+)
+def test_a_wait_in_words(wait: Wait, words: str) -> None:
+    assert common.words_of(wait) == words
+
+
+def test_while_it_waits_the_bar_of_a_run_says_so(line: Line) -> None:
+    script = """
+import streamlit as st
+from app_pages import common
+from app_pages.line import Wait
+
+with common.running("Occlusion"):
+    waiting = common._Waiting()
+    waiting._start -= 10
+    waiting.tell(Wait(3, 8.0, False))
+    raise RuntimeError
+"""
+    app = AppTest.from_string(script, default_timeout=60)
+    shown: list[str] = []
+    progress = st.delta_generator.DeltaGenerator.progress
+
+    def keep(self: Any, value: float, text: str | None = None, **options: Any) -> Any:
+        shown.append(str(text))
+        return progress(self, value, text, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(st.delta_generator.DeltaGenerator, "progress", keep)
+        app.run()
+    assert "Occlusion: third in line, about 8 s" in shown
+
+
+# ---- memory ----------------------------------------------------------------------------------------------------
+
+
+def test_a_turn_that_would_take_too_much_memory_is_refused_after_the_results_were_dropped(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(common.memory, "resident", lambda: memory.budget() - 1)
+    common.results().put("kept", b"12345", 1.0)
+    with pytest.raises(Busy, match=r"no memory for this now: .* MB are taken"):
+        common.make_room(5.0)
+    assert common.results().get("kept") is None
+    app = visit(model="LeNet-5")
+    assert not app.exception
+    assert "no memory for this now" in app.warning[0].value
+
+
+def test_where_there_is_memory_the_results_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common.memory, "resident", lambda: memory.budget() - (memory.SHORT_MB + 1) * memory.MB)
+    common.results().put("kept", b"12345", 1.0)
+    common.make_room(0.1)
+    assert common.results().get("kept") is not None
+    with pytest.raises(Busy):
+        common.make_room(5.0)
+
+
+def test_a_network_that_does_not_fit_is_refused_in_the_page_by_its_size(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(common.networks(), "capacity", 50 * memory.MB)
+    app = visit(model="VGG-16", untrained="true")
+    assert not app.exception
+    assert "VGG-16 takes 553 MB; this server has 50 MB" in app.error[0].value.replace("\\", "")
+
+
+# ---- what a visit may bring ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("public", "most"), [(False, common.VISIT), (True, common.VISIT_IN_PUBLIC)])
+def test_a_visit_may_bring_so_many_files_and_bytes_and_no_more(
+    public: bool, most: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CNN_LENS_PUBLIC", "1" if public else "")
+    files, mb = most
+    for count, size in ((files, 1), (4, mb * memory.MB // 4)):
+        state: dict[str, Any] = {}
+        monkeypatch.setattr(st, "session_state", state)
+        for k in range(count):
+            common.count_upload(SimpleNamespace(file_id=f"{k}", size=size))
+            common.count_upload(SimpleNamespace(file_id=f"{k}", size=size))  # the same file, at the next run
+        with pytest.raises(BadImage, match=rf"may bring {files} files and {mb:,} MB"):
+            common.count_upload(SimpleNamespace(file_id="one more", size=10))
+
+
+def test_the_public_may_bring_smaller_photos(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    for setting, megabytes in (("", common.PHOTO_MB), ("1", common.PHOTO_MB_IN_PUBLIC)):
+        monkeypatch.setenv("CNN_LENS_PUBLIC", setting)
+        app = visit(model="LeNet-5", source="Upload")
+        assert app.file_uploader(key="upload").proto.max_upload_size_mb == megabytes
+        assert saying(app, "No picture of your own yet")
