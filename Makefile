@@ -1,6 +1,6 @@
 # CNN Lens: `make` lists what can be done. `run` and `test` do all the set-up themselves, once.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check bench train train-transformer chromium clean
+.PHONY: help run test test-fast check bench load train train-photonet train-transformer chromium clean
 .DELETE_ON_ERROR:
 
 PORT ?= 8501
@@ -38,8 +38,14 @@ bench: $(DEV) chromium ## Every benchmark, as ratios against peers
 		echo; echo "== $$script"; PYTHONPATH=. $(PY) "$$script"; \
 	done
 
+load: $(DEV) chromium ## Thirty people at one server, 25 minutes; ARGS="--clients 5 --seconds 20 --repeats 1" is short
+	PYTHONPATH=. $(PY) -m benchmarks.load $(ARGS)
+
 train: $(RUN) ## Train LeNet-5 on MNIST again
 	$(PY) -m models.train_lenet $(ARGS)
+
+train-photonet: $(RUN) ## Train PhotoNet on CIFAR-10 again
+	$(PY) -m models.train_photonet $(ARGS)
 
 train-transformer: $(RUN) ## Train the LeNet with a spatial transformer on distorted MNIST again
 	$(PY) -m models.train_transformer $(ARGS)

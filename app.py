@@ -5,6 +5,7 @@ default network while nobody is looking yet.
 """
 
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from threading import Thread
@@ -50,8 +51,12 @@ def main() -> None:
 @asynccontextmanager
 async def warm_up(server: object) -> AsyncIterator[None]:
     """Load the default network in a thread of its own, while the server goes on to start."""
-    from app_pages import common
+    from app_pages import common, journal, memory
 
+    journal.begin()
+    memory.use_few_arenas()
+    if complaint := memory.complaint():
+        print(complaint, file=sys.stderr)
     Thread(target=common.warm_up, name="warm-up", daemon=True).start()
     yield
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -64,7 +65,9 @@ def test_a_page_waits_for_its_turn_and_then_shows_what_it_would_have_shown(
     def occupy() -> None:
         with line.turn("somebody", ["theirs"], 5.0):
             somebody_has_it.set()
-            threading.Event().wait(1.0)
+            give_up = time.monotonic() + 60
+            while len(waits) < 4 and time.monotonic() < give_up:
+                time.sleep(0.05)
 
     threading.Thread(target=occupy).start()
     assert somebody_has_it.wait(5)
