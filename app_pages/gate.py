@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import streamlit as st
-from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
 from streamlit.runtime import Runtime
 
 from app_pages import memory
+
+Scope: TypeAlias = Mapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Any]]
+Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
+Server: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 UPLOADS = "/_stcore/upload_file/"
 # Of one visit: twice what it can look at once, for a file that replaces another may come before that has gone.
@@ -29,7 +33,7 @@ MOST_FILES = 100
 class Gate:
     """ASGI middleware, for the one event loop of a server."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: Server) -> None:
         self._app = app
         self._arriving: Counter[str] = Counter()  # bytes that are on their way, by visit
 
@@ -47,10 +51,10 @@ class Gate:
         visit = scope["path"].partition(UPLOADS)[2].partition("/")[0]
         length = headers.get("content-length", "")
         if not (length.isascii() and length.isdigit()):
-            await PlainTextResponse("The length of an upload must be known before it comes.", 411)(scope, receive, send)
+            await _answer(send, 411, "The length of an upload must be known before it comes.")
             return
         if refusal := self._refusal(visit, int(length)):
-            await PlainTextResponse(refusal, 413)(scope, receive, send)
+            await _answer(send, 413, refusal)
             return
         self._arriving[visit] += int(length)
         try:
@@ -87,3 +91,9 @@ def held_by(visit: str) -> list[int]:
     """The bytes of each file that Streamlit keeps for a visit."""
     files = getattr(Runtime.instance().uploaded_file_mgr, "file_storage", {})
     return [len(file.data) for file in list(files.get(visit, {}).values())]
+
+
+async def _answer(send: Send, status: int, words: str) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(words.encode())).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": words.encode()})

@@ -128,6 +128,7 @@ def open_socket(
         subprotocols=[part for part in ("streamlit", cookie or "none", session) if part],
         compression=None,
         max_size=None,
+        ping_interval=None,  # a tab that is not read does not hear the answer
         proxy=None,
         legacy=True,  # a connection, not a context manager: it lives as long as the visitor
     )
