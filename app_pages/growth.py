@@ -25,6 +25,7 @@ def at_epoch(here: common.Chosen) -> common.Chosen:
                 epochs,
                 epochs[-1],
                 key=f"epoch of {here.model.name}",
+                bind="query-params",
                 help="One epoch shows every training picture once. Before the first, all weights are random.",
             )
             found = here if epoch == epochs[-1] else _after(here, epoch)

@@ -305,8 +305,9 @@ def main() -> None:
     st.title("Your network", anchor=False)
     if not common.uploads_allowed():
         st.info(
-            "Bringing a network is switched off on this server, as it should be where strangers meet. On a machine of "
-            "your own it is on; whoever runs this server can switch it on with CNN_LENS_CHECKPOINTS=on. In Python: "
+            "Bringing a network, or one of timm, is switched off on this server, as it should be where strangers meet. "
+            "On a machine of your own it is on; whoever runs this server can switch it on with "
+            "CNN_LENS_CHECKPOINTS=on. In Python: "
             '`load_model("weights.pth", architecture="resnet18", labels="classes.txt")`.',
             icon=":material/lock:",
         )

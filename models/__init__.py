@@ -45,16 +45,18 @@ def load_model(
     which is opened in a process of its own without running code from it. ``architecture``, ``labels``, ``mean`` and
     ``std`` are as in `models.own.open_network`, and belong to a file only; ``weights`` does not.
     """
+    from vizcore.records import BadParameter
+
     if isinstance(name, Path) or str(name).lower().endswith(WEIGHTS_FILES) or architecture is not None:
         from models.checkpoints import read_file
         from models.own import open_network
 
+        if weights != "default":
+            raise BadParameter(f"weights is {weights!r}, but {name} has weights of its own. Leave weights out.")
         return open_network(read_file(name), architecture, labels, mean=mean, std=std).model
 
     from models.loading import load
 
     if (labels, mean, std) != (None, None, None):
-        from vizcore.records import BadParameter
-
         raise BadParameter("labels, mean and std are for a weights file of your own; give its path in place of a name.")
     return load(name, weights, progress)

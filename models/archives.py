@@ -17,6 +17,7 @@ from vizcore.records import BadWeights
 
 MOST_MEMBERS = 10_100  # of the zip: a member for each tensor, and a few more
 MOST_TENSORS = 10_000
+MOST_STEPS = 40 * MOST_TENSORS  # of a pickle: a state dict takes about 25 for each tensor
 MOST_PICKLE = 3 * 2**20  # bytes: a state dict takes about 150 for each tensor
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickle of torch's magic number: the format before 2020
 SAVE = 'Where it was made, save the state dict alone: torch.save(model.state_dict(), "weights.pth").'
@@ -139,7 +140,9 @@ def _check_pickle(file: io.BytesIO, name: str) -> None:
     """Refuse a pickle that asks for more than the parts of a state dict; leaves ``file`` behind it."""
     asked, tensors = [], 0
     try:
-        for code, argument, _ in pickletools.genops(file):
+        for step, (code, argument, _) in enumerate(pickletools.genops(file)):
+            if tensors > MOST_TENSORS or step > MOST_STEPS:
+                raise BadWeights(f"{name} holds more than {MOST_TENSORS:,} tensors, which is the limit. {SAVE}")
             if code.name == "GLOBAL":
                 asked.append(str(argument))
             elif code.name in UNKNOWN_TO_TORCH:
@@ -147,8 +150,6 @@ def _check_pickle(file: io.BytesIO, name: str) -> None:
             tensors += code.name == "BINPERSID"
     except (ValueError, IndexError, OverflowError, struct.error) as error:
         raise BadWeights(f"{name} is damaged or cut off: its list of tensors cannot be read. Copy it again.") from error
-    if tensors > MOST_TENSORS:
-        raise BadWeights(f"{name} holds {tensors:,} tensors; the limit is {MOST_TENSORS:,}. {SAVE}")
     _check_asked([one for one in asked if one not in PLAIN and one not in NUMBERS], name)
 
 

@@ -53,8 +53,9 @@ def read_file(path: str | Path) -> Checkpoint:
         size = path.stat().st_size
         _check_size(size, path.name)
         return read_bytes(path.read_bytes(), path.name)
-    except OSError as error:
-        raise BadWeights(f"{path} cannot be read: {error.strerror}. Give the path of a weights file.") from error
+    except (OSError, ValueError) as error:  # a zero byte in the path
+        reason = getattr(error, "strerror", None) or error
+        raise BadWeights(f"{str(path)!r} cannot be read: {reason}. Give the path of a weights file.") from error
 
 
 def read_bytes(data: bytes, name: str) -> Checkpoint:

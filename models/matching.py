@@ -47,14 +47,14 @@ class Filled:
 
 def matches(tensors: Mapping[str, Tensor], cards: tuple[Card, ...] = CARDS) -> tuple[Match, ...]:
     """The networks of ``cards``, the best-matching first. Builds each once without memory, together in seconds."""
-    found = [Match(card, _agreement(_fitting_names(tensors, shapes_of(card))[0], card)) for card in cards]
+    found = [Match(card, _agreement(_fitting(tensors, shapes_of(card)).tensors, card)) for card in cards]
     return tuple(sorted(found, key=lambda match: -match.share))
 
 
 def matches_of_timm(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
     """Networks of timm, as "timm/name", that have the very kernels of ``tensors`` by name and shape. Builds none."""
-    for renamed, _ in _without_prefixes(dict(tensors)):
-        if names := networks_with({name: tuple(tensor.shape) for name, tensor in renamed.items()}):
+    for renamed in _renamings(tensors):
+        if names := networks_with({name: tuple(tensor.shape) for name, tensor in renamed.tensors.items()}):
             return tuple(f"timm/{name}" for name in names)
     return ()
 
@@ -65,8 +65,12 @@ def fill(checkpoint: Checkpoint, card: Card) -> Filled:
     Numbers of another type become float32, and the notes say so. Raises BadWeights, listing what is missing, too
     much or of another shape, and the network that fits better.
     """
-    tensors, prefix = _fitting_names(checkpoint.tensors, shapes_of(card))
-    notes = [f"“{prefix}” was taken off the names of its tensors."] if prefix else []
+    renamed = _fitting(checkpoint.tensors, shapes_of(card))
+    tensors, notes = dict(renamed.tensors), []
+    if renamed.prefix:
+        notes.append(f"“{renamed.prefix}” was taken off the names of its tensors.")
+    if renamed.left_out:
+        notes.append(f"What is not under “{renamed.prefix}” was left out: {_listed(list(renamed.left_out))}.")
     if heads := [name for name in tensors if name.startswith(FOR_TRAINING) and name not in shapes_of(card)]:
         notes.append(f"The {len(heads)} tensors of heads that serve training only were left out.")
         tensors = {name: tensor for name, tensor in tensors.items() if name not in heads}
@@ -97,18 +101,32 @@ def shapes_of(card: Card) -> Shapes:
     return {name: tuple(tensor.shape) for name, tensor in structure(card).state_dict().items()}
 
 
-def _fitting_names(tensors: Mapping[str, Tensor], wanted: Shapes) -> tuple[dict[str, Tensor], str]:
-    """``tensors`` under the names that agree best with ``wanted``, and the prefix that had to go for it."""
-    return max(_without_prefixes(dict(tensors)), key=lambda found: len(found[0].keys() & wanted.keys()))
+@dataclass(frozen=True, eq=False)
+class _Renaming:
+    """Tensors without the ``prefix`` of their names; those that do not have it are ``left_out``."""
+
+    tensors: Mapping[str, Tensor]
+    prefix: str
+    left_out: tuple[str, ...]
 
 
-def _without_prefixes(tensors: dict[str, Tensor]) -> Iterator[tuple[dict[str, Tensor], str]]:
-    taken = ""
-    yield tensors, taken
-    while prefix := next((known for known in PREFIXES if all(name.startswith(known) for name in tensors)), ""):
-        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-        taken += prefix
-        yield tensors, taken
+def _fitting(tensors: Mapping[str, Tensor], wanted: Shapes) -> _Renaming:
+    """``tensors`` under the names that agree best with ``wanted``."""
+    return max(_renamings(tensors), key=lambda found: len(found.tensors.keys() & wanted.keys()))
+
+
+def _renamings(tensors: Mapping[str, Tensor]) -> Iterator[_Renaming]:
+    """As they are, then without the prefix that most of them have, and so on: a loss beside the net may have some."""
+    found = _Renaming(tensors, "", ())
+    while True:
+        yield found
+        names = list(found.tensors)
+        prefix = max(PREFIXES, key=lambda known: sum(name.startswith(known) for name in names))
+        if 2 * sum(name.startswith(prefix) for name in names) <= len(names):
+            return
+        kept = {name.removeprefix(prefix): one for name, one in found.tensors.items() if name.startswith(prefix)}
+        others = tuple(found.prefix + name for name in names if not name.startswith(prefix))
+        found = _Renaming(kept, found.prefix + prefix, (*found.left_out, *others))
 
 
 def _agreement(tensors: Mapping[str, Tensor], card: Card) -> float:

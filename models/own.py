@@ -103,6 +103,10 @@ def read_labels(
     if source is None:
         return tuple(f"class {k}" for k in range(count)), ()
     given = _lines(source) if isinstance(source, (str, Path, bytes)) else source
+    if not isinstance(given, Sequence):
+        raise BadParameter(
+            f"labels is {source!r}; it must be a text file with a class a line, or the names themselves."
+        )
     names = [shown(str(name).strip(), LONGEST_LABEL * 10) for name in given]
     if len(names) != count:
         raise BadParameter(
@@ -126,10 +130,9 @@ def _lines(source: str | Path | bytes) -> list[str]:
     """The lines of a text file, of which the last may be empty."""
     try:
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
-    except OSError as error:
-        raise BadParameter(
-            f"The class names in {source!r} cannot be read: {error.strerror}. Give a text file."
-        ) from error
+    except (OSError, ValueError) as error:  # a zero byte in the path
+        reason = getattr(error, "strerror", None) or error
+        raise BadParameter(f"The class names in {source!r} cannot be read: {reason}. Give a text file.") from error
     if len(data) > MOST_LABEL_BYTES:
         raise BadParameter(f"The file of class names has {len(data):,} bytes; {MOST_LABEL_BYTES:,} are allowed.")
     try:
@@ -163,7 +166,10 @@ def _best(checkpoint: Checkpoint) -> Card:
 def _numbers(name: str, given: Sequence[float] | None, usual: tuple[float, ...]) -> tuple[float, ...]:
     if given is None:
         return usual
-    numbers = tuple(float(number) for number in given)
+    try:
+        numbers = tuple(float(number) for number in given)
+    except (TypeError, ValueError):
+        numbers = ()
     if len(numbers) != len(usual) or not all(map(math.isfinite, numbers)):
-        raise BadParameter(f"{name} is {numbers}; it must be {len(usual)} finite numbers, one for each channel.")
+        raise BadParameter(f"{name} is {given!r}; it must be {len(usual)} finite numbers, one for each channel.")
     return numbers

@@ -10,7 +10,7 @@ What makes the first filters smooth is the weight decay of the first layer, six 
 normalisation behind it takes away any scale, so decay does not make the filters small against the rest: it makes
 whatever no gradient holds up, the noise of the random start, vanish against what is learnt.
 
-Passes are made in bfloat16 where the processor multiplies it (weights and their changes stay float32).
+Passes are made in bfloat16, weights and their changes stay float32.
 """
 
 from __future__ import annotations

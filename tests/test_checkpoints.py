@@ -327,6 +327,35 @@ def test_c14_a_file_of_301_mb_is_refused_by_its_size_without_being_read(tmp_path
     assert MOST_BYTES == 300 * 10**6
 
 
+def test_c20_what_lies_beside_the_network_of_a_lightning_checkpoint_is_left_out_and_said(
+    digits: dict[str, Tensor],
+) -> None:
+    state = {f"model.{name}": tensor for name, tensor in digits.items()} | {"criterion.weight": torch.ones(10)}
+    own = opened(state)
+    assert any("“model.” was left out: criterion.weight" in note for note in own.notes)
+    assert torch.equal(own.model.net.state_dict()["conv1.weight"], digits["conv1.weight"])
+    assert opened(state, None).card.title.startswith("LeNet-5")
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda path: load_model("a\0b.pth"), r"cannot be read"),
+        (lambda path: load_model(path, labels="a\0b"), r"class names in .* cannot be read"),
+        (lambda path: load_model(path, labels=5), r"labels is 5"),
+        (lambda path: load_model(path, mean=0.5), r"mean is 0\.5; it must be 1 finite numbers"),
+        (lambda path: load_model(path, std="abc"), r"std is 'abc'"),
+        (lambda path: load_model(path, weights=None), r"weights is None, but .* has weights of its own"),
+    ],
+)
+def test_arguments_that_cannot_be_meant_are_refused_in_a_sentence(
+    call: Callable[[Path], object], sentence: str, digits: dict[str, Tensor], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.safetensors").write_bytes(save(digits))
+    with pytest.raises((BadParameter, BadWeights), match=sentence):
+        call(tmp_path / "mine.safetensors")
+
+
 @pytest.mark.parametrize(
     ("guest", "named"),
     [(argparse.Namespace(a=1), "argparse.Namespace"), (Path("a"), "pathlib"), (np.float64(1), "numpy")],
@@ -343,7 +372,10 @@ def test_c23_a_million_tensors_are_refused_by_their_number() -> None:
     assert "10,000 tensors" in refused(members.getvalue())
     with zipfile.ZipFile(listed, "w") as archive:  # one store of numbers for all
         archive.writestr("a/data.pkl", b"\x80\x02" + b"K\x00Q0" * 10_001 + b"N.")
-    assert "10,001 tensors; the limit is 10,000" in refused(listed.getvalue())
+    assert "10,000 tensors" in refused(listed.getvalue())
+    with zipfile.ZipFile(listed := io.BytesIO(), "w") as archive:  # 3 MB of steps that lead nowhere
+        archive.writestr("a/data.pkl", b"\x80\x02" + b"N0" * 1_500_000 + b"N.")
+    assert "10,000 tensors" in refused(listed.getvalue())
     many = {str(number): {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for number in range(10_001)}
     assert "10,000 are allowed" in refused(safetensors(many), "mine.safetensors")
 

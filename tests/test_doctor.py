@@ -117,8 +117,10 @@ def test_the_head_is_called_what_it_is(wrap: Callable[[Tensor], object], state: 
     assert bool(found.normalisations) == (state != FAULT)
 
 
-def test_probabilities_that_only_happen_to_be_small_are_no_softmax() -> None:
-    assert "logits" in finding(report(nets.answering(lambda y: y.sigmoid())), "Answer").sentence
+def test_numbers_between_0_and_1_that_do_not_sum_to_1_may_come_from_a_sigmoid_and_are_no_softmax() -> None:
+    one = finding(report(nets.answering(lambda y: y.sigmoid())), "Answer")
+    assert one.state == NOTICE
+    assert "a sigmoid may be inside" in one.sentence
 
 
 def test_one_logit_is_called_one_score() -> None:

@@ -186,3 +186,8 @@ def test_what_is_no_kernel_is_refused() -> None:
         edit_kernel(model, pixels, "conv1", 0, np.full((3, 3, 3), np.nan))
     with pytest.raises(BadParameter, match="channel"):
         edit_kernel(model, pixels, "conv1", 6, np.zeros((3, 3, 3)))
+
+
+def test_sums_beyond_all_numbers_are_refused() -> None:
+    with pytest.raises(BadParameter, match="too large"):
+        slide(np.full((3, 3), 1e200), np.full((2, 2), 1e200))

@@ -283,6 +283,13 @@ def _answers(model: Model, pixels: Tensor, seen: _Seen) -> Finding:
             f"{count:,} numbers that sum to 1: a softmax is inside already. The probabilities shown are softened a "
             "second time, and gradients are those of probabilities. Take it off, so that the net answers with logits.",
         )
+    if inside:
+        return Finding(
+            "Answer",
+            NOTICE,
+            f"{count:,} numbers between 0 and 1 that do not sum to 1: a sigmoid may be inside, one question for each "
+            "class. The softmax that is shown here is then no probability; the order of the classes holds.",
+        )
     if torch.allclose(scores.exp().sum(1), torch.ones(2, dtype=torch.float64), atol=1e-4):
         return Finding(
             "Answer", GOOD, f"{count:,} logarithms of probabilities: as good as logits, their softmax is the same."

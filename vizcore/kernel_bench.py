@@ -67,7 +67,10 @@ def slide(grid: np.ndarray, kernel: np.ndarray, *, stride: int = 1, padding: int
     for a, b in np.ndindex(*kernel.shape):
         down, across = a * dilation, b * dilation
         rows = slice(down, down + (height - 1) * stride + 1, stride)
-        values += kernel[a, b] * padded[rows, across : across + (width - 1) * stride + 1 : stride]
+        with np.errstate(over="ignore", invalid="ignore"):
+            values += kernel[a, b] * padded[rows, across : across + (width - 1) * stride + 1 : stride]
+    if not np.isfinite(values).all():
+        raise BadParameter("The sums are too large to be written down. Take smaller numbers.")
     return KernelRun(grid, kernel, values, stride, padding, dilation)
 
 

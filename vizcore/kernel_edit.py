@@ -44,6 +44,11 @@ def with_kernel(model: Model, layer: str, channel: int, kernel: np.ndarray) -> M
             f"The layer “{layer}” of {model.title} is a {type(module).__name__}; only kernels of two-dimensional "
             "convolutions can be changed."
         )
+    if "weight" not in dict(module.named_parameters(recurse=False)):
+        raise LayerNotFound(
+            f"The kernels of “{layer}” of {model.title} are computed from other numbers at each pass (weight or "
+            "spectral norm), and cannot be changed by themselves."
+        )
     check_whole("channel", channel, 0, module.out_channels - 1)
     shape = tuple(module.weight.shape[1:])
     kernel = np.asarray(kernel, np.float64)
