@@ -11,6 +11,9 @@ from contextlib import asynccontextmanager
 from threading import Thread
 
 import streamlit as st
+from starlette.middleware import Middleware
+
+from app_pages.gate import Gate
 
 # Threads of torch that wait by spinning take the cores from one another as soon as two people compute: on two busy
 # cores a pass took 167 ms so, and 57 ms with threads that sleep. Read when torch is loaded, which is later.
@@ -64,4 +67,4 @@ async def warm_up(server: object) -> AsyncIterator[None]:
 if __name__ == "__main__":
     main()
 else:
-    app = st.App(__file__, lifespan=warm_up)
+    app = st.App(__file__, lifespan=warm_up, middleware=[Middleware(Gate)])

@@ -14,8 +14,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 import streamlit as st
@@ -26,6 +27,8 @@ from app_pages.line import LONG, Busy, Line, Wait
 from models import Card, list_models
 
 if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
+
     from app_pages.networks import Networks
 
 DEFAULT_MODEL = "efficientnet_lite0"
@@ -34,7 +37,6 @@ AT_ONCE = 3.0  # seconds of computing that need no button
 LAST_STEP = 5.0  # seconds: more than a run takes from one call of ``progress`` to the next
 DRAWING = 0.25  # of the time of a run, for the pictures of what is known so far
 
-VISIT, VISIT_IN_PUBLIC = (500, 2000), (60, 200)  # files, and MB, that one visit may bring
 PHOTO_MB, PHOTO_MB_IN_PUBLIC = 15, 6
 WORTH_SAYING = 0.4  # seconds of waiting that are
 
@@ -123,12 +125,12 @@ def weight_of(result: Any) -> int:
     return sum(map(weight_of, vars(result).values())) if hasattr(result, "__dict__") else 64
 
 
-@st.cache_resource(show_spinner=False)
+@cache  # not Streamlit's: any visitor may have that emptied for all
 def results() -> Results:
     return Results(memory.for_results(memory.budget()))
 
 
-@st.cache_resource(show_spinner=False)
+@cache
 def line() -> Line:
     return Line()
 
@@ -234,12 +236,19 @@ def turn(questions: Sequence[Hashable], seconds: float | None = None) -> Iterato
     except Busy as refusal:
         outcome = "refused"
         waiting.end()
-        st.warning(str(refusal), icon=":material/hourglass_disabled:")
-        st.button("Try again", key=f"again {kind!r}", icon=":material/refresh:")
-        st.stop()
+        say_no(str(refusal), kind)
     except LensError:  # an answer
         outcome = "done"
         raise
+    except (MemoryError, RuntimeError) as error:
+        outcome = "failed"
+        if not is_out_of_memory(error):
+            raise
+        results().clear()
+        memory.give_back()
+        say_no(
+            "This is too large for this server's memory. Choose a smaller network or picture, or try again later.", kind
+        )
     except Exception:
         outcome = "failed"
         raise
@@ -249,11 +258,26 @@ def turn(questions: Sequence[Hashable], seconds: float | None = None) -> Iterato
         journal.write(outcome, kind, person(), begun - asked, now - begun)
 
 
+def say_no(sentence: str, kind: Hashable) -> NoReturn:
+    """Say why nothing was computed, with a button to try again; the run of the page ends here."""
+    st.warning(sentence, icon=":material/hourglass_disabled:")
+    st.button("Try again", key=f"again {kind!r}", icon=":material/refresh:")
+    st.stop()
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """NumPy and Python raise MemoryError, torch a RuntimeError that says it in words."""
+    return isinstance(error, MemoryError) or any(
+        words in str(error) for words in ("can't allocate memory", "bad_alloc")
+    )
+
+
 class _Waiting:
     """Says to a person who waits for a turn how long it will be: in the bar of `running`, or where the page is now."""
 
     def __init__(self) -> None:
-        self._start, self._place = time.monotonic(), None
+        self._start = time.monotonic()
+        self._place: DeltaGenerator | None = None
 
     def tell(self, wait: Wait) -> None:
         if time.monotonic() - self._start < WORTH_SAYING:
@@ -299,7 +323,7 @@ def brought() -> Brought | None:
     return st.session_state.get("brought")
 
 
-@st.cache_resource(show_spinner=False)
+@cache
 def networks() -> Networks:
     from app_pages.networks import Networks
 
@@ -376,21 +400,6 @@ def seconds_a_pass(name: str, untrained: bool) -> float:
         return (time.perf_counter() - start) / len(pixels)
 
     return known(("seconds a pass", model.title), measure)
-
-
-def count_upload(file: Any) -> None:
-    """Count a file towards what a visit may bring. Raises BadImage beyond that: a server keeps uploads as long as the
-    visit lasts."""
-    from vizcore.records import BadImage
-
-    most, most_mb = VISIT_IN_PUBLIC if is_public() else VISIT
-    sizes: dict[str, int] = st.session_state.setdefault("uploads", {})
-    sizes[file.file_id] = file.size
-    if len(sizes) > most or sum(sizes.values()) > most_mb * memory.MB:
-        raise BadImage(
-            f"This visit has brought {len(sizes)} files of {sum(sizes.values()) / memory.MB:,.0f} MB together; a visit "
-            f"may bring {most} files and {most_mb:,} MB. Reload the page to begin a new visit."
-        )
 
 
 def photo_from(data: bytes) -> Any:

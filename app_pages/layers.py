@@ -9,7 +9,7 @@ from app_pages import common, growth, takeaway, views
 from vizcore import spectra
 from vizcore.filters import ORDERS, convolutions, order
 from vizcore.images import Montage, Scale, to_png
-from vizcore.records import ActivationMaps
+from vizcore.records import ActivationMaps, Filters
 
 here = common.chosen()
 
@@ -41,7 +41,8 @@ def show_filters() -> None:
     first = model.layers["first_conv"]
     bank = views.bank_of(here)
     (maps,) = views.maps_of(here, first)
-    sort = st.segmented_control(
+    row = st.container(horizontal=True)
+    sort = row.segmented_control(
         "Order",
         ORDERS,
         default="index",
@@ -51,23 +52,28 @@ def show_filters() -> None:
         bind="query-params",
         help="Strength is the Euclidean length of a kernel. Alike together: each is followed by its nearest neighbour.",
     )
+    each = (
+        row.segmented_control(
+            "Contrast",
+            ["each", "all"],
+            default="each" if views.is_each(bank) else "all",
+            required=True,
+            key=f"filter_scale of {model.name}",
+            format_func={"each": "Each its own", "all": "One scale"}.__getitem__,
+            bind="query-params",
+            help="On one scale, strong kernels stand out and weak ones are grey; each on its own, their patterns show.",
+        )
+        == "each"
+    )
     numbers = order(bank, sort)
     left, right = st.columns(2, gap="medium")
     with left:
-        sheet = views.filter_sheet(bank, numbers)
+        sheet = views.filter_sheet(bank, numbers, each)
         st.image(to_png(sheet.picture), width="stretch", alt=f"{len(numbers)} filters of {first}")
-        largest = float(np.abs(bank.values).max())
-        if bank.channel_names:
-            st.caption(
-                f"The {len(numbers)} kernels of {common.plain(first)}, {bank.values.shape[3]} × {bank.values.shape[2]} "
-                "pixels, in the colours that they look for. Mid-grey is a weight of 0; one scale for all, "
-                f"±{views.number(largest)}."
-            )
-        else:
-            st.caption(
-                f"The {len(numbers)} kernels of {common.plain(first)}, {bank.values.shape[3]} × {bank.values.shape[2]} "
-                f"pixels. Black is {views.number(-largest)}, mid-grey 0, white {views.number(largest)}."
-            )
+        st.caption(
+            f"The {len(numbers)} kernels of {common.plain(first)}, {bank.values.shape[3]} × {bank.values.shape[2]} "
+            f"pixels{', in the colours that they look for' * bool(bank.channel_names)}. {words_of_scale(bank, each)}"
+        )
         if min(bank.values.shape[2:]) >= spectra.LEAST:
             found = spectra.readability(bank)
             st.caption(
@@ -87,13 +93,27 @@ def show_filters() -> None:
         here,
         "filters",
         bank,
-        lambda: views.filter_sheet(bank, numbers),
-        None if bank.channel_names else Scale.of(bank.values, signed=True),
+        lambda: views.filter_sheet(bank, numbers, each),
+        None if bank.channel_names or each else Scale.of(bank.values, signed=True),
         f"First-layer filters, {first}",
         ("from vizcore.filters import filters",),
         "bank = filters(model)  # .values (N, C, kh, kw)",
         colormap="gray",
+        without_scale=takeaway.EACH_TILE if each else takeaway.COLOURS_OF_FILTERS,
     )
+
+
+def words_of_scale(bank: Filters, each: bool) -> str:
+    """What mid-grey and the ends of the colours mean."""
+    norms, largest = bank.norms, float(np.abs(bank.values).max())
+    if each:
+        return (
+            "Mid-grey is a weight of 0; each kernel is on a scale of its own, and the longest is "
+            f"{views.number(float(norms.max() / max(norms.min(), 1e-12)))} times as long as the shortest."
+        )
+    if bank.channel_names:
+        return f"Mid-grey is a weight of 0; one scale for all, ±{views.number(largest)}."
+    return f"Black is {views.number(-largest)}, mid-grey 0, white {views.number(largest)}."
 
 
 def choose_layer() -> str:

@@ -148,7 +148,7 @@ class Occlusion:
         )
 
     def _estimate_key(self, target: int) -> tuple[object, ...]:
-        return ("estimate", *self.key(target))
+        return ("estimate", *self.key(target)[1:])
 
     @property
     def _rate(self) -> tuple[object, ...]:

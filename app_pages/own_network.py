@@ -48,7 +48,6 @@ def take_weights() -> Checkpoint | None:
 
         st.session_state["file of the weights"], st.session_state["refusal of the weights"] = file.file_id, None
         try:
-            common.count_upload(file)
             with st.spinner("Opening the file; a pickle takes about three seconds", show_time=True):
                 with common.turn([("opening", None, file.file_id)], seconds=OPENING):
                     checkpoint = read_bytes(file.getvalue(), file.name)

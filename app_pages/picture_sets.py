@@ -178,7 +178,6 @@ def of_zip() -> PictureChoice | None:
 def take_zip(name: str, file: BinaryIO) -> None:
     """Keep the pictures of a zip for the visit; a refusal is kept as well, and the last pictures stay."""
     try:
-        common.count_upload(file)
         with common.running("Reading the zip") as progress, common.turn([("zip", None, common.person())]):
             found = read_zip(file, progress=progress)
     except BadImage as refusal:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import streamlit as st
@@ -36,6 +36,8 @@ def choose() -> str | None:
 
     st.title("CNN Lens", anchor=False)
     st.session_state["notice"] = None
+    asked = {} if "arrived" in st.session_state else st.query_params.to_dict()
+    st.session_state["arrived"] = True
     card = _choose_card()
     try:
         model = _load(card)
@@ -45,6 +47,7 @@ def choose() -> str | None:
         st.session_state.pop("chosen", None)
         return str(refusal)
     target = _choose_class(model, scores)
+    _say_what_is_missing(asked, model)
     st.session_state["chosen"] = common.Chosen(
         model=model,
         photo=picture.photo.pixels,
@@ -82,6 +85,21 @@ def _choose_card() -> Card:
     missing = "" if card.ready() else " · untrained" if card.origin == "untrained" else " · weights not here"
     st.caption(f"{card.classes} · {card.parameters:,} parameters · {card.year}{missing}")
     return card
+
+
+def _say_what_is_missing(asked: dict[str, str], model: Any) -> None:
+    """A link may ask for what is not here, or no longer: the default is shown, and that is said."""
+    from models.samples import list_samples
+
+    samples = [sample.title for sample in list_samples()]
+    there = {"model": [known.title for known in list_models()], "picture": samples, "digit": samples}
+    there["class"] = [TOP, *model.labels]
+    for what, names in there.items():
+        if what in asked and asked[what] not in names:
+            st.session_state["notice"] = (
+                f"The link asks for the {what} “{asked[what][:80]}”, which is not here. What is chosen on the left is "
+                "shown."
+            )
 
 
 def _load(card: Card) -> object:
@@ -188,7 +206,6 @@ def _take(source: str, file: UploadedFile | None, name: str) -> None:
     if file is None:
         return
     try:
-        common.count_upload(file)
         photo = common.photo_from(file.getvalue())
     except BadImage as refusal:
         st.error(common.plain(str(refusal)), icon=":material/block:")

@@ -14,9 +14,10 @@ from app_pages.views import in_place, shown, title_of
 from vizcore.colour import Scale
 from vizcore.export import to_figure, to_npz
 from vizcore.images import Montage, overlay
-from vizcore.records import ActivationMaps, Heatmap
+from vizcore.records import Heatmap
 from vizcore.warp import is_behind_warp
 
+EACH_TILE = "Each tile on its own scale."
 COLOURS_OF_FILTERS = "Weights as colours: mid-grey is 0, one scale for all."
 
 
@@ -57,13 +58,15 @@ def offer_sheet(
     imports: tuple[str, ...],
     call: str,
     colormap: str | None = None,
+    without_scale: str = EACH_TILE,
 ) -> None:
-    """`offer` for a montage, with its title and its scale; drawn when somebody asks for it."""
+    """`offer` for a montage, with its title and its scale, or the words that stand for one; drawn when somebody asks
+    for it."""
 
     def figure() -> bytes:
         lines = [f"{here.model.title}; {here.title}"]
         if scale is None:
-            lines.append("Each tile on its own scale." if isinstance(record, ActivationMaps) else COLOURS_OF_FILTERS)
+            lines.append(without_scale)
         return to_figure(sheet().picture, scale, title=title, lines=tuple(lines), unit="raw values", colormap=colormap)
 
     offer(here, name, record, figure, imports, call)

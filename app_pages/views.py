@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import math
+from dataclasses import replace
 
 import numpy as np
 import streamlit as st
 
 from app_pages import common
-from vizcore import activations, cam, filters
+from vizcore import activations, cam, filters, spectra
 from vizcore.arithmetic import UnitArithmetic, explain_unit
 from vizcore.hooks import stages
 from vizcore.images import (
@@ -189,13 +190,22 @@ def shrink(values: np.ndarray) -> np.ndarray:
     return values[:, : h * block, : w * block].reshape(c, h, block, w, block).mean((2, 4))
 
 
-def filter_sheet(bank: Filters, order: np.ndarray) -> Montage:
-    """A first layer's kernels: as colours where they read red, green and blue, else in grey, zero in the middle."""
+def filter_sheet(bank: Filters, order: np.ndarray, each: bool | None = None) -> Montage:
+    """A first layer's kernels: as colours where they read red, green and blue, else in grey, zero in the middle. On one
+    scale, or ``each`` on its own, which is usual for kernels that are large enough to be read."""
+    if is_each(bank) if each is None else each:
+        largest = np.abs(bank.values).max((1, 2, 3), keepdims=True)
+        bank = replace(bank, values=bank.values / np.maximum(largest, np.finfo(np.float32).tiny))
     if bank.values.shape[1] == 3:
         pictures = np.rint(filters.as_rgb(bank)[order] * 255).astype(np.uint8)
     else:
         pictures = to_colours(bank.values[order, 0], Scale.of(bank.values, signed=True), "gray")
     return tiles(pictures, columns=sheet_columns(len(order)), tile=40, gap=3, gap_colour=(255, 255, 255))
+
+
+def is_each(bank: Filters) -> bool:
+    """Whether kernels are shown each on its own scale unless somebody chooses otherwise."""
+    return min(bank.values.shape[2:]) >= spectra.LEAST
 
 
 def sheet_columns(count: int) -> int:

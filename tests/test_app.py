@@ -299,6 +299,24 @@ def test_another_layer_gives_maps_of_its_own_size() -> None:
     assert f"{size[0]} × {size[1]}" in saying(app, "sum of evidence")
 
 
+def test_filters_are_shown_each_on_its_own_scale_or_on_one_and_the_caption_says_which() -> None:
+    app = visit("layers", model="PhotoNet")
+    bank = views.bank_of(chosen(app))
+    for each, words in ((True, "each kernel is on a scale of its own"), (False, "one scale for all")):
+        app.button_group(key="filter_scale of photonet").set_value("each" if each else "all").run()
+        assert not app.exception
+        assert saying(app, words)
+    contrast = [
+        np.ptp(views.filter_sheet(bank, np.array([n]), each).picture.astype(int))
+        for each in (True, False)
+        for n in (bank.norms.argmin(), np.abs(bank.values).max((1, 2, 3)).argmax())
+    ]
+    weak_alone, strong_alone, weak, strong = contrast
+    assert weak_alone > 100
+    assert strong_alone == strong
+    assert weak < 60 < strong
+
+
 def test_a_costly_method_shows_its_price_and_runs_from_its_button() -> None:
     app = visit("heatmaps", model="LeNet-5")
     app.button_group(key="methods").set_value(["ablation_cam", "occlusion"]).run()
@@ -329,7 +347,7 @@ def test_occlusion_takes_every_window_and_stride_that_its_controls_offer(window:
 @pytest.fixture
 def nothing_known() -> None:
     """As on a fresh server."""
-    common.results.clear()
+    common.results().clear()
 
 
 def visit_occlusion(model: str = "LeNet-5", **query: str) -> AppTest:
@@ -454,7 +472,7 @@ def test_an_estimate_waits_where_the_other_methods_take_their_time_already(
 ) -> None:
     monkeypatch.setattr(common, "seconds_a_pass", lambda name, untrained: 0.5)
     app = visit("heatmaps", model="LeNet-5", digit="Digit 7")
-    common.results.clear()
+    common.results().clear()
     app.button_group(key="methods").set_value(["grad_cam", "hires_cam", "occlusion"]).run()
     assert states(app) == []
     app.button_group(key="methods").set_value(["occlusion"]).run()

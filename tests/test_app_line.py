@@ -7,7 +7,6 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ from test_app import chosen, saying, visit
 
 from app_pages import common, memory
 from app_pages.line import Busy, Line, Wait
-from vizcore.records import BadImage
 
 
 @pytest.fixture
@@ -30,7 +28,7 @@ def line(monkeypatch: pytest.MonkeyPatch) -> Line:
 
 @pytest.fixture(autouse=True)
 def nothing_known() -> None:
-    common.results.clear()
+    common.results().clear()
 
 
 @pytest.fixture
@@ -189,22 +187,6 @@ def test_a_network_that_does_not_fit_is_refused_in_the_page_by_its_size(
 
 
 # ---- what a visit may bring ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("public", "most"), [(False, common.VISIT), (True, common.VISIT_IN_PUBLIC)])
-def test_a_visit_may_bring_so_many_files_and_bytes_and_no_more(
-    public: bool, most: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CNN_LENS_PUBLIC", "1" if public else "")
-    files, mb = most
-    for count, size in ((files, 1), (4, mb * memory.MB // 4)):
-        state: dict[str, Any] = {}
-        monkeypatch.setattr(st, "session_state", state)
-        for k in range(count):
-            common.count_upload(SimpleNamespace(file_id=f"{k}", size=size))
-            common.count_upload(SimpleNamespace(file_id=f"{k}", size=size))  # the same file, at the next run
-        with pytest.raises(BadImage, match=rf"may bring {files} files and {mb:,} MB"):
-            common.count_upload(SimpleNamespace(file_id="one more", size=10))
 
 
 def test_the_public_may_bring_smaller_photos(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:

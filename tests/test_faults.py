@@ -148,7 +148,6 @@ def python_runs_out(*args: object, **kwargs: object) -> None:
     raise MemoryError
 
 
-@pytest.mark.xfail(strict=True, reason="common.turn lets the exception of a full memory through")
 @pytest.mark.parametrize("run_out", [torch_runs_out, numpy_runs_out, python_runs_out])
 def test_memory_that_runs_out_in_the_middle_is_said_and_the_page_goes_on(  # F5
     run_out: Callable[..., None], monkeypatch: pytest.MonkeyPatch

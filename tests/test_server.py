@@ -24,7 +24,6 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 pytestmark = pytest.mark.xdist_group("server")
 
 HOST = "lens.example"  # by which the world knows this server
-NOT_WIRED = "app.py does not pass its requests through app_pages/gate.py yet"
 GATED = """
 import streamlit as st
 from starlette.middleware import Middleware
@@ -223,9 +222,6 @@ def test_nobody_stops_the_server_from_a_page(lens: str) -> None:
         assert is_healthy(lens)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="common.line, results and networks live in st.cache_resource, which all can clear"
-)
 def test_nobody_clears_what_all_share(lens: str, home: Path) -> None:
     with Visitor(lens) as visitor:
         visitor.visit()
@@ -385,7 +381,6 @@ def asks_the_internet(folder: Path) -> bool:
     return "external IP" in (folder / "server.log").read_text()
 
 
-@pytest.mark.xfail(strict=True, reason=NOT_WIRED)
 def test_to_refuse_a_foreign_page_the_app_asks_nobody(tmp_path: Path) -> None:  # U13
     with serve(ROOT / "app.py", tmp_path) as address:
         with pytest.raises(InvalidStatus):
