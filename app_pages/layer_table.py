@@ -30,11 +30,11 @@ NUMBERS = {
     "memory": ("Memory (kB)", "Of these, at 4 bytes each (float32); 1 kB is 1,000 bytes.", "%,.1f"),
     "sees": (
         "Receptive field (pixels)",
-        "How many pixels a side a unit sees, as if the picture had no border; behind a dense layer or a global "
-        "average, the whole picture.",
+        "How many pixels a side a unit sees, as if the picture had no border; behind a dense layer, a global average "
+        "or a norm of whole maps, the whole picture. Empty where it is at most that, and nobody knows how much.",
         "%d",
     ),
-    "jump": ("Jump (pixels)", "From one unit to the next, measured in the picture.", "%g"),
+    "jump": ("Jump (pixels)", "From one unit to the next, measured in the picture; 0: all see the same.", "%g"),
     "centre": (
         "Centre of the first (pixel)",
         "The middle of what the first unit sees; 0 is the middle of the first pixel.",
@@ -55,9 +55,9 @@ def table_of(facts: Anatomy) -> pd.DataFrame:
         row |= {name: flat[name] for name in ("parameters", "multiply-adds", "activations")}
         row["memory"] = layer.memory / 1000
         for axis, of in enumerate([""] if square else [", rows", ", columns"]):
-            row[f"sees{of}"] = layer.receptive_field[axis] if layer.sees else None
-            row[f"jump{of}"] = layer.jump[axis] if layer.is_map and layer.sees else None
-            row[f"centre{of}"] = layer.centre[axis] if layer.sees else None
+            row[f"sees{of}"] = layer.receptive_field[axis] if layer.known else None
+            row[f"jump{of}"] = layer.jump[axis] if layer.is_map and layer.known else None
+            row[f"centre{of}"] = layer.centre[axis] if layer.known else None
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -18,33 +18,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.efficientnet_lite import EfficientNetLite0, SameConv
-from models.lenet import LeNet5
-from models.torchvision_guard import guarded_import
+from app_pages.layer_table import table_of
+from models import list_models
+from models.catalogue import find_card
+from models.efficientnet_lite import SameConv
+from models.loading import structure
 from vizcore.anatomy import Anatomy, anatomy, to_csv
 from vizcore.hooks import list_layers
 from vizcore.records import Model
 
 
-def torchvision_net(name: str, **options: object) -> nn.Module:
-    return getattr(guarded_import("torchvision.models"), name)(weights=None, **options)
-
-
-BUILDS: dict[str, Callable[[], nn.Module]] = {
-    "lenet5": LeNet5,
-    "efficientnet_lite0": EfficientNetLite0,
-    "alexnet": lambda: torchvision_net("alexnet"),
-    "resnet18": lambda: torchvision_net("resnet18"),
-    "vgg16": lambda: torchvision_net("vgg16"),
-    "googlenet": lambda: torchvision_net("googlenet", aux_logits=False, init_weights=False),
-    "mobilenet_v2": lambda: torchvision_net("mobilenet_v2"),
-    "resnet152": lambda: torchvision_net("resnet152"),
-}
-
-
-@pytest.fixture(scope="module", params=list(BUILDS))
+@pytest.fixture(scope="module", params=[card.name for card in list_models()])
 def giant(request: pytest.FixtureRequest) -> Model:
     return without_memory(request.param)
+
+
+@pytest.fixture(scope="module")
+def apart(giant: Model) -> Anatomy:
+    return anatomy(giant)
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +45,9 @@ def vgg() -> Anatomy:
 
 def without_memory(name: str) -> Model:
     """A net of the catalogue whose tensors have shapes and no numbers: 138 million parameters cost nothing."""
-    with torch.device("meta"):
-        net = BUILDS[name]().eval().requires_grad_(False)
-    grey = name == "lenet5"
-    size, mean = ((28, 28), (0.5,)) if grey else ((224, 224), (0.5,) * 3)
-    labels = tuple(str(k) for k in range(10 if grey else 1000))
-    return Model(name, net, labels, size, mean, mean, {}, device="meta")
+    card = find_card(name)
+    net = structure(card).to("meta").eval().requires_grad_(False)
+    return Model(name, net, ("one", "two"), card.input_size, card.mean, card.std, dict(card.layers), device="meta")
 
 
 def of(*layers: nn.Module, size: tuple[int, int] = nets.SIZE) -> Model:
@@ -71,12 +59,16 @@ def of(*layers: nn.Module, size: tuple[int, int] = nets.SIZE) -> Model:
 # ---- counters that others wrote -------------------------------------------------------------------------------
 
 
-def test_parameters_and_multiply_adds_of_every_layer_are_those_of_torchinfo(giant: Model) -> None:
+def test_shapes_parameters_and_multiply_adds_of_every_layer_are_those_of_torchinfo(
+    giant: Model, apart: Anatomy
+) -> None:
     size = (1, len(giant.mean), *giant.input_size)
     summary = torchinfo.summary(giant.net, input_size=size, device="meta", mode="eval", verbose=0)
     names = {id(module): name for name, module in giant.net.named_modules()}
     expected: dict[str, list[int]] = defaultdict(list)
+    shapes: dict[str, list[tuple[int, ...]]] = defaultdict(list)
     for info in summary.summary_list:
+        shapes[names[id(info.module)]].append(tuple(info.output_size[1:]))
         own = dict(info.module.named_parameters(recurse=False))
         if not isinstance(info.module, (nn.Conv2d, nn.Linear)):
             continue
@@ -85,35 +77,40 @@ def test_parameters_and_multiply_adds_of_every_layer_are_those_of_torchinfo(gian
         expected[names[id(info.module)]] += [sum(p.numel() for p in own.values()), info.macs - biases]
     found = {
         layer.name: [layer.parameters, layer.multiply_adds]
-        for layer in anatomy(giant).layers
+        for layer in apart.layers
         if layer.family in ("convolution", "dense")
     }
     assert found == expected
     assert len(found) > 4
-    assert anatomy(giant).parameters == summary.total_params
+    modules = [layer for layer in apart.layers if layer.is_module]
+    assert [(one.title, one.shape) for one in modules] == [(m.title, shapes[m.name][m.run - 1]) for m in modules]
+    assert apart.parameters == summary.total_params
 
 
-def test_multiply_adds_are_half_of_the_operations_that_torch_counts(giant: Model) -> None:
+def test_multiply_adds_are_half_of_the_operations_that_torch_counts(giant: Model, apart: Anatomy) -> None:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         giant.net(torch.empty(1, len(giant.mean), *giant.input_size, device="meta"))
-    assert 2 * anatomy(giant).multiply_adds == counter.get_total_flops()
+    assert 2 * apart.multiply_adds == counter.get_total_flops()
 
 
-def test_every_parameter_is_in_exactly_one_layer(giant: Model) -> None:
-    facts = anatomy(giant)
+def test_every_parameter_is_in_exactly_one_layer(giant: Model, apart: Anatomy) -> None:
     assert (
-        sum(layer.parameters for layer in facts.layers)
-        == facts.parameters
+        sum(layer.parameters for layer in apart.layers)
+        == apart.parameters
         == sum(p.numel() for p in giant.net.parameters())
     )
-    assert facts.idle == 0
+    assert apart.idle == 0
 
 
-def test_the_formula_gives_every_shape_of_every_net(giant: Model) -> None:
-    for layer in anatomy(giant).layers:
-        assert layer.by_formula == layer.shape, layer.title
-        assert layer.sees
-        assert layer.sees.known
+def test_the_formula_gives_every_shape_of_every_net_and_only_behind_a_warp_is_a_field_not_known(
+    apart: Anatomy,
+) -> None:
+    warps = ("affine_grid_generator", "grid_sampler_2d")
+    kinds = [layer.kind for layer in apart.layers]
+    warped = kinds.index(warps[0]) if apart.model_name == "stn_lenet" else len(kinds)
+    for number, layer in enumerate(apart.layers):
+        assert layer.by_formula == (() if layer.kind in warps else layer.shape), layer.title
+        assert layer.known == (number < warped), layer.title
 
 
 # ---- formula and run ------------------------------------------------------------------------------------------
@@ -302,9 +299,9 @@ def test_receptive_fields_are_those_that_are_published() -> None:
         assert last.jump == (32, 32)
 
 
-def test_behind_a_dense_layer_or_a_global_average_all_of_the_picture_is_seen(giant: Model) -> None:
-    last = anatomy(giant).layers[-1]
-    assert last.family == "dense"
+def test_behind_a_dense_layer_or_a_global_average_all_of_the_picture_is_seen(giant: Model, apart: Anatomy) -> None:
+    last = apart.layers[-1]
+    assert {"dense", "pooling"} & {layer.family for layer in apart.layers[-3:]}
     assert last.receptive_field == giant.input_size
     assert last.sees
     assert last.sees.is_whole
@@ -321,8 +318,19 @@ def test_the_file_has_every_layer_in_order_with_its_numbers(vgg: Anatomy) -> Non
     assert all(len(line) == 18 and None not in line for line in lines)
 
 
-def test_titles_are_there_once(giant: Model) -> None:
-    titles = [layer.title for layer in anatomy(giant).layers]
+def test_where_a_field_is_not_known_the_file_and_the_table_are_empty_there() -> None:
+    facts = anatomy(without_memory("stn_lenet"))
+    line = next(line for line in csv.DictReader(io.StringIO(to_csv(facts))) if line["layer"] == "conv1")
+    assert [line[name] for name in ("receptive field", "jump", "centre")] == ["", "", ""]
+    assert line["sees the whole picture"] == "at most"
+    table = table_of(facts).set_index("layer")
+    columns = [name for name in table.columns if name.startswith(("sees", "jump", "centre"))]
+    assert table.loc["conv1", columns].isna().all()
+    assert table.loc["transformer.locate.conv2", columns].tolist() == [13, 4, 6]
+
+
+def test_titles_are_there_once(apart: Anatomy) -> None:
+    titles = [layer.title for layer in apart.layers]
     assert len(set(titles)) == len(titles)
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models import load_model
+from models import Card, list_models, load_model
 from vizcore.arithmetic import TOLERANCE, UnitArithmetic, explain_unit
 from vizcore.export import to_npz
 from vizcore.formulas import POINTWISE
@@ -73,25 +73,22 @@ def test_by_hand_is_the_network_in_nets_drawn_at_random(seed: int) -> None:
     assert explained > 5
 
 
+LARGE = {"alexnet", "zfnet", "vgg11", "vgg16", "vgg19", "resnet50", "resnet152", "xception", "efficientnet_lite1"}
+
+
 @pytest.mark.parametrize(
-    ("name", "count"),
-    [
-        *(("lenet5", 12), ("efficientnet_lite0", 8), ("resnet18", 5), ("googlenet", 4)),
-        pytest.param("alexnet", 12, marks=pytest.mark.slow),
-        pytest.param("vgg16", 12, marks=pytest.mark.slow),
-    ],
+    "card", [pytest.param(c, marks=[pytest.mark.slow] * (c.name in LARGE), id=c.name) for c in list_models()]
 )
-def test_by_hand_is_the_network_at_every_kind_of_layer_of_the_catalogue(name: str, count: int) -> None:
-    """Those of torchvision with random weights, and small pictures where the net takes them."""
-    trained = name in ("lenet5", "efficientnet_lite0")
-    model = load_model(name, "default" if trained else None)
-    if name not in ("lenet5", "alexnet", "vgg16"):
+def test_by_hand_is_the_network_at_every_kind_of_layer_of_the_catalogue(card: Card) -> None:
+    """With random weights where none come with the app, and small pictures where the net takes them."""
+    model = load_model(card.name, "default" if card.origin in ("package", "shipped") else None)
+    if card.name not in ("lenet5", "stn_lenet"):  # whose dense layers want maps of one size
         model = replace(model, input_size=(64, 80))
     pixels = nets.picture(4, model.input_size, dtype=torch.float32)
     layers = list_layers(model)
     kinds = {layer.kind: layer for layer in layers}  # the last of each: the numbers come a long way
-    chosen = {layer.name: layer for layer in (*kinds.values(), *layers[:: -(-len(layers) // count)])}
-    for layer in chosen.values():
+    assert len(kinds) > 4
+    for layer in dict.fromkeys((*kinds.values(), *layers[1 :: -(-len(layers) // 4)])):
         found = explain_unit(model, pixels, layer.name, *units_of(layer, 3, 1)[-1])
         assert found.kind != "given"
         assert_by_hand_is_the_network(found)

@@ -15,9 +15,10 @@ from torch.nn import functional as F
 
 from models import load_model
 from models.efficientnet_lite import SameConv
+from vizcore.activations import activation_maps
 from vizcore.anatomy import anatomy
 from vizcore.fields import Window
-from vizcore.hooks import map_layers
+from vizcore.hooks import list_layers, map_layers
 from vizcore.receptive_field import effective, field_of, theoretical
 from vizcore.records import BadParameter, LayerNotFound, Model
 
@@ -233,6 +234,155 @@ def test_activations_in_place_and_not_move_nothing(act: Callable[..., nn.Module]
         assert facts.sees
         assert facts.sees.known
         assert (facts.receptive_field, facts.family, facts.by_formula) == ((3, 5), "activation", facts.shape)
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [lambda: nn.GroupNorm(2, 4), lambda: nn.InstanceNorm2d(4, affine=True)],
+    ids=["group norm", "instance norm"],
+)
+def test_behind_a_norm_of_whole_maps_every_unit_sees_the_picture_and_no_window_adds_to_it(norm) -> None:
+    model = positive(
+        lambda: Chain(nn.Conv2d(3, 4, 3, 2, 1), norm(), nn.Conv2d(4, 4, 3, 2, 1), nn.MaxPool2d(2), nn.Conv2d(4, 4, 2))
+    )
+    check_against_pixels(model, "last")
+    first, *behind = anatomy(model).layers
+    assert (first.receptive_field, first.jump) == ((3, 3), (2, 2))
+    for layer in behind:
+        assert layer.known
+        assert layer.receptive_field == SIZE
+        assert layer.jump == (0, 0)
+        assert layer.centre == (13, 10.5)
+
+
+def test_behind_a_gate_no_window_adds_to_the_picture_either() -> None:
+    class Gated(Chain):
+        def forward(self, x: Tensor) -> Tensor:
+            for layer in self.layers:
+                x = layer(x)
+                x = x * x.mean((2, 3), keepdim=True).sigmoid()
+            return self.last(x).flatten(1)
+
+    model = positive(lambda: Gated(nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 5), nn.Conv2d(4, 2, 3)))
+    last = next(layer for layer in anatomy(model).layers if layer.name == "last")
+    assert last.known
+    assert (last.receptive_field, last.jump, last.centre) == (SIZE, (0, 0), (13, 10.5))
+
+
+def test_on_one_cell_that_sees_the_picture_padding_adds_nothing() -> None:
+    field = field_of(positive(lambda: Chain(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 4, 3, padding=1))), "last")
+    assert (field.rows.extent, field.columns.extent) == SIZE
+
+
+def test_what_all_units_read_of_one_place_is_part_of_what_each_of_them_sees() -> None:
+    class OnePlace(Chain):
+        def forward(self, x: Tensor) -> Tensor:
+            first, second = self.layers
+            x = first(x)
+            return self.last(second(x * x[:, :, 4:5, 3:4])).flatten(1)
+
+    model = positive(lambda: OnePlace(nn.Conv2d(3, 4, 3, 2), nn.Conv2d(4, 4, 3)))
+    check_against_pixels(model, "last")
+    field = field_of(model, "last")
+    assert (field.rows.extent, field.columns.extent) == (27, 21)  # the last column is left over
+    assert field.rows.jump == field.columns.jump == 0
+
+
+class Mixed(nn.Module):
+    """A block as ConvNeXt has it: channels last for a norm and two dense layers, and back."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(channels, channels, (3, 5), padding=1, groups=channels)
+        self.norm, self.act = nn.LayerNorm(channels), nn.GELU()
+        self.wider, self.narrower = nn.Linear(channels, 9), nn.Linear(9, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.depthwise(x).permute(0, 2, 3, 1)
+        return self.narrower(self.act(self.wider(self.norm(x)))).permute(0, 3, 1, 2)
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """Over the channels of each place: channels last inside alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.transpose(1, 2).transpose(2, 3)).permute(0, 3, 1, 2)
+
+
+def convnext() -> Model:
+    """Its maps have as many columns as channels, so that sizes do not tell which are which."""
+    return positive(lambda: Chain(nn.Conv2d(3, 11, 3, 2, 1), LayerNorm2d(11), Mixed(11), nn.Conv2d(11, 4, 3, 2)))
+
+
+def test_channels_that_come_last_and_go_back_move_no_place() -> None:
+    model = convnext()
+    assert model.net.layers[0](torch.zeros(1, 3, *SIZE, dtype=torch.float64)).shape[1:] == (11, 14, 11)
+    check_against_pixels(model, "layers.1")
+    check_against_pixels(model, "last")
+    assert all(layer.known for layer in anatomy(model).layers)
+    assert field_of(model, "layers.1").box(0, 0) == (0, 0, 2, 2)
+
+
+def test_rows_that_change_places_with_columns_are_said_to_see_at_most_the_picture() -> None:
+    class Turned(Chain):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.layers(x).transpose(2, 3)).flatten(1)
+
+    field = field_of(positive(lambda: Turned(nn.Conv2d(3, 4, 3))), "last")
+    assert field.is_whole
+    assert not field.known
+
+
+def test_a_norm_over_columns_alone_is_said_to_see_at_most_the_picture() -> None:
+    field = field_of(positive(lambda: Chain(nn.Conv2d(3, 4, 3), nn.LayerNorm(20))), "last")
+    assert field.is_whole
+    assert not field.known
+
+
+def test_maps_with_channels_last_pass_for_maps_nowhere() -> None:
+    model = convnext()
+    inside = {f"layers.2.{name}" for name in ("norm", "wider", "act", "narrower")}
+    names = {layer.name for layer in list_layers(model)}
+    assert not inside & names
+    assert {"layers.0", "layers.1", "layers.2", "layers.2.depthwise", "last"} <= names
+    facts = {layer.name: layer for layer in anatomy(model).layers}
+    assert {name for name, layer in facts.items() if layer.is_map} & inside == set()
+    assert facts["layers.1"].is_map
+    assert facts["layers.2.act"].flat()["jump"] == ""
+    for name in inside:
+        with pytest.raises(LayerNotFound, match="map_layers"):
+            theoretical(model, name, (0, 0))
+    for name in ("norm", "wider"):
+        with pytest.raises(LayerNotFound, match="not maps"):
+            activation_maps(model, torch.rand(1, 3, *SIZE, dtype=torch.float64), f"layers.2.{name}")
+
+
+def test_dense_layers_that_give_maps_are_known_for_it_whatever_was_before_them() -> None:
+    class Unknown(Chain):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.layers(x.cumsum(1))).flatten(1)  # of which nobody told where it reads
+
+    model = positive(lambda: Unknown(nn.Linear(22, 5), nn.ReLU(), nn.Linear(5, 4)))
+    assert not map_layers(model)
+
+
+def test_behind_a_learned_warp_every_unit_is_said_to_see_at_most_the_picture() -> None:
+    class Warped(Chain):
+        def forward(self, x: Tensor) -> Tensor:
+            first, *others = self.layers
+            turn = torch.tensor([[[0.8, 0.2, 0.1], [-0.3, 0.9, 0.0]]], dtype=x.dtype).to(x.device).expand(len(x), 2, 3)
+            x = first(x)
+            x = F.grid_sample(x, F.affine_grid(turn, list(x.shape), align_corners=False), align_corners=False)
+            for layer in others:
+                x = layer(x)
+            return self.last(x).flatten(1)
+
+    model = positive(lambda: Warped(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 5, 2), nn.Conv2d(4, 2, 3)))
+    for layer in anatomy(model).layers[1:]:
+        assert not layer.known
+        assert (layer.receptive_field, layer.jump) == (SIZE, (0, 0))
+        assert layer.sees
+        assert layer.sees.is_whole
 
 
 def test_what_reads_where_nobody_told_is_said_to_see_at_most_the_picture() -> None:

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from vizcore.fields import Field, Window
+from vizcore.fields import MAPS, Field, Window
 from vizcore.records import Model
 from vizcore.runs import Run, runs_of
 
@@ -75,7 +75,13 @@ class LayerFacts:
 
     @property
     def is_map(self) -> bool:
-        return len(self.shape) == 3
+        """Whether its units lie at places, (C, h, w)."""
+        return len(self.shape) == 3 and (self.sees is None or self.sees.axes == MAPS)
+
+    @property
+    def known(self) -> bool:
+        """Whether the three below are what a unit does see, not a bound."""
+        return self.sees is not None and self.sees.known
 
     @property
     def receptive_field(self) -> tuple[int, int]:
@@ -84,7 +90,7 @@ class LayerFacts:
 
     @property
     def jump(self) -> Pair:
-        """Pixels from one unit to the next."""
+        """Pixels from one unit to the next; 0 where all see the same."""
         return (self.sees.rows.jump, self.sees.columns.jump) if self.sees else (0.0, 0.0)
 
     @property
@@ -127,10 +133,10 @@ class LayerFacts:
             "multiply-adds": self.multiply_adds,
             "activations": self.activations,
             "memory in bytes": self.memory,
-            "receptive field": " × ".join(map(str, self.receptive_field)),
-            "sees the whole picture": bool(self.sees and self.sees.is_whole),
-            "jump": pair(*self.jump) if self.is_map else "",
-            "centre": ", ".join(f"{place:g}" for place in self.centre),
+            "receptive field": " × ".join(map(str, self.receptive_field)) if self.known else "",
+            "sees the whole picture": (self.known or "at most") if self.sees and self.sees.is_whole else False,
+            "jump": pair(*self.jump) if self.is_map and self.known else "",
+            "centre": ", ".join(f"{place:g}" for place in self.centre) if self.known else "",
         }
 
 

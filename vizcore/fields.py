@@ -6,7 +6,8 @@ Norris & Sim, "Computing Receptive Fields of Convolutional Neural Networks", Dis
 read is what any of them reads.
 
 The recurrences know no border: a cell near it reads padding, which holds no pixels, and what a window leaves over at
-the end nobody reads. So the pixels that each cell does read are kept beside them. Rows and columns are apart.
+the end nobody reads. So the pixels that each cell does read are kept beside them. Rows and columns are apart. Where all
+cells read the same, as behind a norm of whole maps, no window adds to it: they lie 0 pixels apart.
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+
+# Which axes of a tensor are rows and columns: of maps (N, C, h, w), of maps with channels last, and of these with all
+# cells in one axis, row by row, (N·h·w, C)
+MAPS, LAST, FLAT = (-2, -1), (-3, -2), (-2, -2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +90,9 @@ def adaptive(size_in: int, size_out: int) -> Reading:
 class Axis:
     """What the cells of one axis of a map read of the ``size`` pixels of the picture; pixel 0 has its middle at 0.
 
-    By the recurrences, as if the picture went on for ever: ``extent`` pixels each, ``jump`` from one cell to the next,
-    the first of the first cell at ``start``. As it is: ``first`` and ``last`` (n,) or, the same for all cells, (1,);
-    where ``last`` is before ``first`` a cell reads nothing but padding.
+    By the recurrences, as if the picture went on for ever: ``extent`` pixels each, ``jump`` from one cell to the next
+    (0: all read the same), the first of the first cell at ``start``. As it is: ``first`` and ``last`` (n,) or, the
+    same for all cells, (1,); where ``last`` is before ``first`` a cell reads nothing but padding.
     """
 
     extent: int
@@ -128,37 +133,40 @@ class Axis:
     def gathered(self) -> Axis:
         """One cell that reads what any of them reads."""
         first, last = int(self.first.min()), int(self.last.max())
-        return Axis(max(last - first + 1, 0), self.size, first, np.array([first]), np.array([last]), self.size)
+        return Axis(max(last - first + 1, 0), 0, first, np.array([first]), np.array([last]), self.size)
 
     def over(self, count: int) -> Axis:
         """The same for a map of ``count`` cells on this axis; gathered where these are other cells."""
         if len(self.first) == count:
             return self
         one = self if len(self.first) == 1 else self.gathered()
-        return replace(one, first=np.repeat(one.first, count), last=np.repeat(one.last, count))
+        return replace(one, jump=0, first=np.repeat(one.first, count), last=np.repeat(one.last, count))
 
 
 def union(axes: Sequence[Axis]) -> Axis:
     """What cells read that are made of the same cells of several maps; all of one length."""
     start = min(axis.start for axis in axes)
-    return Axis(
+    found = Axis(
         round(max(axis.start + axis.extent for axis in axes) - start),
-        min(axis.jump for axis in axes),  # where one reads the whole picture, its cells lie as the others do
+        min(axis.jump for axis in axes),
         start,
         np.minimum.reduce([axis.first for axis in axes]),
         np.maximum.reduce([axis.last for axis in axes]),
         axes[0].size,
     )
+    return replace(found.gathered(), first=found.first, last=found.last) if found.jump == 0 else found
 
 
 @dataclass(frozen=True, eq=False)
 class Field:
     """What the cells of a map read of the picture. Not ``known``: at most this, for there is an operation on the way of
-    which nobody told where it reads, and which is taken to read everything."""
+    which nobody told where it reads, and which is taken to read everything. ``axes`` of the tensor are its rows and
+    columns, counted from the end."""
 
     rows: Axis
     columns: Axis
     known: bool = True
+    axes: tuple[int, int] = MAPS
 
     @classmethod
     def of_pixels(cls, size: tuple[int, int]) -> Field:
@@ -168,6 +176,11 @@ class Field:
     def is_whole(self) -> bool:
         return self.rows.is_whole and self.columns.is_whole
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """How many cells there are."""
+        return len(self.rows.first), len(self.columns.first)
+
     def through(self, rows: Reading, columns: Reading) -> Field:
         return Field(self.rows.through(rows), self.columns.through(columns), self.known)
 
@@ -175,7 +188,7 @@ class Field:
         return Field(self.rows.gathered(), self.columns.gathered(), self.known)
 
     def over(self, height: int, width: int) -> Field:
-        return Field(self.rows.over(height), self.columns.over(width), self.known)
+        return Field(self.rows.over(height), self.columns.over(width), self.known, self.axes)
 
     def box(self, row: int, column: int) -> tuple[int, int, int, int]:
         """(left, top, right, bottom) of the pixels that a cell reads; right and bottom are outside."""

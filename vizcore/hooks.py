@@ -138,12 +138,16 @@ def layer_for(model: Model, role: str, layer: str | None) -> str:
 def list_layers(model: Model) -> tuple[Layer, ...]:
     """Every layer that runs exactly once a pass and returns one tensor, in the order in which they finish.
 
-    One forward pass of a black picture of the model's own input size.
+    Those out of which maps with channels last come are left out: rows would pass for channels. One forward pass of a
+    black picture of the model's own input size, and one without numbers where a layer may be such a one.
     """
     ran: list[Layer] = []
+    suspects: list[str] = []
 
     def watch(name: str) -> Callable[[nn.Module, object, object], None]:
         def hook(module: nn.Module, args: object, output: object) -> None:
+            if isinstance(module, (nn.Linear, nn.LayerNorm)) and isinstance(output, Tensor) and output.ndim == 4:
+                suspects.append(name)
             shape = tuple(output.shape[1:]) if isinstance(output, Tensor) else ()
             ran.append(Layer(name, type(module).__name__, shape))
 
@@ -157,8 +161,12 @@ def list_layers(model: Model) -> tuple[Layer, ...]:
         finally:
             for handle in handles:
                 handle.remove()
-    names = [layer.name for layer in ran]
-    return tuple(layer for layer in ran if layer.shape and names.count(layer.name) == 1)
+    names, left_out = [layer.name for layer in ran], frozenset[str]()
+    if suspects:
+        from vizcore.runs import channels_last  # which stands on this file
+
+        left_out = channels_last(model)
+    return tuple(layer for layer in ran if layer.shape and names.count(layer.name) == 1 and layer.name not in left_out)
 
 
 @contextmanager
@@ -198,7 +206,7 @@ def map_layers(model: Model) -> tuple[Layer, ...]:
 
 def require_maps(model: Model, layer: str, output: Tensor) -> Tensor:
     """``output`` (N, C, h, w) as it is, or LayerNotFound listing layers that do have maps."""
-    if output.ndim == 4:
+    if output.ndim == 4 and type(find_layer(model, layer)) not in (nn.Linear, nn.LayerNorm):  # with channels last
         return output
     names = [known.name for known in map_layers(model)]
     shown = ", ".join(f"“{name}”" for name in names[-8:])

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vizcore.fields import Reading, Window, adaptive
+from vizcore.fields import FLAT, LAST, MAPS, Field, Reading, Window, adaptive
 from vizcore.graph import AVERAGE_POOL, CAT, CONVOLUTION, IDENTITIES, MAX_POOL, MORE_POINTWISE, NORM, PAD
 
 aten = torch.ops.aten
@@ -170,20 +170,58 @@ def _cut(
     return (cut, columns) if axis == output.ndim - 2 else (rows, cut)
 
 
-def keeps_places(func: Any, args: tuple[Any, ...], source: Tensor, output: Tensor) -> bool:
-    """Whether each cell of the last two axes reads only the same cell of what it is made of."""
+def axes_behind(
+    func: Any, args: tuple[Any, ...], field: Field, source: Tensor, output: Tensor
+) -> tuple[int, int] | None:
+    """The `Field.axes` of ``output`` where each cell reads only the same cell of ``source``; None where it does not.
+
+    ``field`` is that of ``source``.
+    """
+    axes, count = field.axes, max(source.ndim, output.ndim)
     if func in RESHAPES:
-        return output.shape[-2:] == source.shape[-2:]
+        return _reshaped(field, source, output)
+    if func in (aten.permute.default, aten.transpose.int):
+        return _permuted(func, args, axes, source.ndim)
     if func in AXES:
-        count = max(source.ndim, output.ndim)
-        return all(axis < count - 2 for axis in axes_of(func, args, count))
-    if func is aten.permute.default:
-        return [axis % source.ndim for axis in args[1][-2:]] == [source.ndim - 2, source.ndim - 1]
-    if func is PAD:
-        return not any(args[1][:4])
-    if func is aten.avg_pool3d.default:  # over channels, as local response normalisation does it, which pads them
-        return all(size == 1 for size in (*args[1][1:], *(args[2:] or args[1:])[0][1:]))
-    return is_pointwise(func) or func in MOVES_NOTHING
+        touched = [axis - count for axis in axes_of(func, args, count)]
+        before = all(axis < min(axes) for axis in touched)
+        keeps = before or (source.ndim == output.ndim and not {*touched} & {*axes})
+    elif func is PAD:
+        keeps = not any(sides for axis in axes for sides in args[1][-2 * axis - 2 : -2 * axis])
+    elif func is NORM:
+        keeps = not args[5]  # else mean and variance are those of the maps at hand, as in instance norm
+    elif func is aten.native_layer_norm.default:  # of each cell alone, where only channels come last
+        keeps = max(axes) < -len(args[1])
+    elif func is aten.avg_pool3d.default:  # over channels, as local response normalisation does it, which pads them
+        keeps = axes == MAPS and all(size == 1 for size in (*args[1][1:], *(args[2:] or args[1:])[0][1:]))
+    elif func in PRODUCTS:
+        keeps = axes == FLAT and args[PRODUCTS[func]] is source
+    else:
+        keeps = is_pointwise(func) or func in MOVES_NOTHING
+    return axes if keeps else None
+
+
+def _reshaped(field: Field, source: Tensor, output: Tensor) -> tuple[int, int] | None:
+    if field.axes == MAPS:
+        return MAPS if output.shape[-2:] == source.shape[-2:] else None
+    if output.shape == source.shape:
+        return field.axes
+    if field.axes == LAST:  # as a dense layer does it before and after its product
+        return FLAT if output.shape == (math.prod(source.shape[:-1]), source.shape[-1]) else None
+    back = field.axes == FLAT and output.ndim == 4 and output.shape[1:] == (*field.size, source.shape[-1])
+    return LAST if back else None
+
+
+def _permuted(func: Any, args: tuple[Any, ...], axes: tuple[int, int], count: int) -> tuple[int, int] | None:
+    """Of rows and columns that stay in this order."""
+    order = list(range(count))
+    if func is aten.transpose.int:
+        one, other = axes_of(func, args, count)
+        order[one], order[other] = other, one
+    else:
+        order = [axis % count for axis in args[1]]
+    rows, columns = (order.index(axis + count) - count for axis in axes)
+    return (rows, columns) if rows < columns else None
 
 
 # Shapes by arithmetic

@@ -59,7 +59,7 @@ def field_of(model: Model, layer: str) -> Field:
     """What all units of a ``layer`` with maps can see."""
     find_layer(model, layer)
     runs = [run for run in runs_of(model) if run.name == layer and run.module]
-    if len(runs) == 1 and runs[0].sees and len(runs[0].shape) == 3:
+    if len(runs) == 1 and runs[0].sees and runs[0].is_map:
         return runs[0].sees.over(*runs[0].shape[1:])
     raise LayerNotFound(
         f"The layer “{layer}” of {model.title} has no units at places: it does not run just once, only holds others, "

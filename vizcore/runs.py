@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from vizcore.fields import Field, Window, union_of_fields
+from vizcore.fields import FLAT, LAST, MAPS, Field, Window, union_of_fields
 from vizcore.graph import CONVOLUTION, NORM, leaves, replica
 from vizcore.hooks import watch_runs
 from vizcore.operations import (
@@ -26,8 +26,9 @@ from vizcore.operations import (
     MOVES_NOTHING,
     NORMS,
     PADDINGS,
+    aten,
+    axes_behind,
     family_of,
-    keeps_places,
     multiply_adds,
     padded,
     readings,
@@ -49,7 +50,7 @@ class Run:
     ``shape_in`` and ``shape`` are without N, and () where that is not one tensor. ``by_formula`` is the shape by
     arithmetic from what was read, () where there is no formula. ``windows`` (rows, columns) and ``groups`` are given
     where one convolution or one pooling runs in it, with what is padded before. ``sees``: what the cells of the result
-    read of the picture.
+    read of the picture, ``is_map`` whether they lie at places, (C, h, w).
     """
 
     name: str
@@ -65,6 +66,10 @@ class Run:
     family: str = "other"
     sees: Field | None = None
     sliding: int = field(default=0, repr=False)  # how many convolutions and poolings run in it
+
+    @property
+    def is_map(self) -> bool:
+        return len(self.shape) == 3 and (self.sees is None or self.sees.axes == MAPS)
 
 
 def runs_of(model: Model) -> tuple[Run, ...]:
@@ -113,6 +118,8 @@ class _Recorder(TorchDispatchMode):
         run = self._open.pop()
         if isinstance(output, Tensor):
             run.shape, run.sees = tuple(output.shape[1:]), self._fields.get(output)
+            if run.sees and isinstance(module, nn.Linear) and output.ndim == 4:  # whatever it was made of
+                self._fields[output] = run.sees = replace(run.sees.over(*output.shape[1:3]), axes=LAST)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = {id(one): one for one in leaves((args, kwargs or {})) if isinstance(one, Tensor)}
@@ -163,17 +170,31 @@ class _Recorder(TorchDispatchMode):
             run.sliding += func not in PADDINGS
 
     def _field(self, func: Any, args: tuple[Any, ...], sources: list[Tensor], output: Tensor) -> Field:
-        """What the cells of ``output`` read: by its last two axes, or all of it as one."""
+        """What the cells of ``output`` read: by its axes of rows and columns, or all of it as one."""
         fields = [self._fields[source] for source in sources]
-        if output.ndim > 2:
-            found = readings(func, args, output) if len(sources) == 1 else None
-            if found:
-                return fields[0].over(*sources[0].shape[-2:]).through(*found)
-            if keeps_places(func, args, sources[0], output):
-                return union_of_fields([known.over(*output.shape[-2:]) for known in fields])
-        whole = union_of_fields([known.gathered() for known in fields])
-        told = output.ndim < 3 or output.shape[-2:] == (1, 1) or func in NORMS
+        pairs = list(zip(fields, sources, strict=True))
+        first, source = next((pair for pair in pairs if pair[0].size != (1, 1)), pairs[0])  # one cell lies anywhere
+        if all(one.axes == first.axes or one.size == (1, 1) for one in fields):
+            is_map = first.axes == MAPS and output.ndim > 2
+            if is_map and len(fields) == 1 and (found := readings(func, args, output)):
+                return first.over(*source.shape[-2:]).through(*found)
+            axes = axes_behind(func, args, first, source, output)
+            if axes and (output.ndim > 2 or axes == FLAT):
+                height, width = first.size if axes == FLAT else (output.shape[axis] for axis in axes)
+                return replace(union_of_fields([one.over(height, width) for one in fields]), axes=axes)
+        whole = union_of_fields([one.gathered() for one in fields])
+        told = output.ndim < 3 or output.shape[-2:] == (1, 1) or (func in NORMS and not _norm_of_rows(func, args))
         return replace(whole, known=whole.known and told)
+
+
+def _norm_of_rows(func: Any, args: tuple[Any, ...]) -> bool:
+    """Whether it is done to the last axis alone, which may be of columns or of channels."""
+    return func is aten.native_layer_norm.default and len(args[1]) == 1
+
+
+def channels_last(model: Model) -> frozenset[str]:
+    """The modules out of which maps (h, w, C) come, as dense layers inside a convolutional net need them."""
+    return frozenset(run.name for run in runs_of(model) if run.module and len(run.shape) == 3 and not run.is_map)
 
 
 def _is_layer(module: nn.Module) -> bool:
