@@ -153,7 +153,8 @@ def test_memory_that_runs_out_in_the_middle_is_said_and_the_page_goes_on(  # F5
     run_out: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = visit("heatmaps", model="LeNet-5", digit="Digit 4")
-    app.button_group(key="methods").set_value(["hires_cam"])
+    app.button_group(key="methods").set_value(["layer_cam"])
+    common.results().clear()
     with monkeypatch.context() as patch:
         patch.setattr(cam, "cam", run_out)
         app.run()
