@@ -323,6 +323,43 @@ def test_channels_that_come_last_and_go_back_move_no_place() -> None:
     assert field_of(model, "layers.1").box(0, 0) == (0, 0, 2, 2)
 
 
+class Inside(Chain):
+    """One layer, and something done to what comes out of it while its channels are last."""
+
+    def __init__(self, done: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(nn.Conv2d(3, 4, 3, 2, 1))
+        self.done = done
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.done(self.layers(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)).flatten(1)
+
+
+def test_channels_are_split_joined_and_padded_while_they_are_last() -> None:
+    def done(x: Tensor) -> Tensor:
+        first, second = x.chunk(2, -1)
+        return F.pad(torch.cat([2 * first, second.unsqueeze(1).squeeze(1)], -1), (1, 2))
+
+    model = positive(lambda: Inside(done))
+    check_against_pixels(model, "last")
+    assert field_of(model, "last").known
+
+
+@pytest.mark.parametrize(
+    "done",
+    [
+        lambda x: F.pad(x, (0, 0, 1, 0)),
+        lambda x: torch.cat([x, x], 2),
+        lambda x: x.unsqueeze(2).flatten(2, 3).flip(1),
+        lambda x: x.reshape(-1, 4).view(len(x), x.shape[2], x.shape[1], 4),
+    ],
+    ids=["padded", "joined", "turned", "laid otherwise"],
+)
+def test_what_moves_places_while_channels_are_last_is_said_to_see_at_most_the_picture(done) -> None:
+    field = field_of(positive(lambda: Inside(done)), "last")
+    assert field.is_whole
+    assert not field.known
+
+
 def test_rows_that_change_places_with_columns_are_said_to_see_at_most_the_picture() -> None:
     class Turned(Chain):
         def forward(self, x: Tensor) -> Tensor:
