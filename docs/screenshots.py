@@ -15,7 +15,10 @@ FOLDER = Path(__file__).parent / "screenshots"
 SIZE = {"width": 1440, "height": 900}
 SHOTS = {
     "overview": "",
-    "layers": "layers?picture=Coffee&layer=blocks.1",
+    "layers": "layers?model=PhotoNet",
+    "anatomy": "anatomy?picture=Coffee",
+    "hide": "hiding?picture=Coffee",
+    "arithmetic": "arithmetic?picture=Coffee",
     "heatmaps": "heatmaps?picture=Coffee&methods=Grad-CAM&methods=Occlusion",
     "embedding": "embedding",
 }
