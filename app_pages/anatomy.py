@@ -1,5 +1,6 @@
 """Anatomy: every layer of the network, what it costs, how its size comes about, and what its units see."""
 
+import math
 import re
 
 import streamlit as st
@@ -118,7 +119,10 @@ def how_many(layer: LayerFacts, what: str) -> str:
     weights = layer.tensors.get("weight", ())
     if what == "parameters":
         parts = [f"{' × '.join(f'{n:,}' for n in shape)} ({name})" for name, shape in layer.tensors.items()]
-        return f"{' + '.join(parts)} = {layer.parameters:,}." if parts else "None."
+        whole = sum(math.prod(shape) for shape in layer.tensors.values())
+        if layer.parameters != whole:  # it has run before, or shares them
+            return f"{' + '.join(parts)} = {whole:,}, of which {whole - layer.parameters:,} were counted before."
+        return f"{' + '.join(parts)} = {whole:,}." if parts else "None."
     outputs = " × ".join(f"{n:,}" for n in layer.shape)
     if what == "activations":
         return f"{outputs} = {layer.activations:,}." if len(layer.shape) > 1 else f"{layer.activations:,}."

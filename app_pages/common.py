@@ -38,6 +38,7 @@ LAST_STEP = 5.0  # seconds: more than a run takes from one call of ``progress`` 
 DRAWING = 0.25  # of the time of a run, for the pictures of what is known so far
 
 PHOTO_MB, PHOTO_MB_IN_PUBLIC = 15, 6
+LARGE = 100_000  # bytes of a result
 WORTH_SAYING = 0.4  # seconds of waiting that are
 
 Question = TypeVar("Question", bound=Hashable)
@@ -108,10 +109,14 @@ class Results:
             while self._held > self._capacity and len(self._items) > 1:
                 self._held -= self._items.popitem(last=False)[1][1]
 
-    def clear(self) -> None:
+    def drop_large(self, least: int = LARGE) -> None:
+        """Let go of results of so many bytes and more: the small ones free nothing, and every page asks for them."""
         with self._lock:
-            self._items.clear()
-            self._held = 0
+            self._items = OrderedDict((key, item) for key, item in self._items.items() if item[1] < least)
+            self._held = sum(size for _, size, _ in self._items.values())
+
+    def clear(self) -> None:
+        self.drop_large(0)
 
 
 def weight_of(result: Any) -> int:
@@ -155,7 +160,9 @@ def known_each(
         with turn([keys[question] for question in still_open], seconds):
             for question in still_open:  # somebody may have asked the same, and been served first
                 answers[question] = results().get(keys[question])
-            answers |= _computed(keys, [question for question in still_open if answers[question] is None], compute)
+            if still_open := [question for question in still_open if answers[question] is None]:
+                make_room(line().usual(kind_of(keys[still_open[0]])) if seconds is None else seconds)
+                answers |= _computed(keys, still_open, compute)
     return tuple(_answer_or_refusal(answer) for answer in answers.values())
 
 
@@ -164,7 +171,7 @@ def make_room(seconds: float) -> None:
     need = (memory.LONG_MB if seconds >= LONG else memory.SHORT_MB) * memory.MB
     if memory.resident() + need <= memory.budget():
         return
-    results().clear()
+    results().drop_large()
     memory.give_back()
     if (taken := memory.resident()) + need > memory.budget():
         raise Busy(
@@ -195,8 +202,6 @@ def _computed(
 ) -> dict[Question, Any]:
     from vizcore.records import LensError
 
-    if not still_open:
-        return {}
     start = time.perf_counter()
     found: Sequence[Any]
     try:
@@ -230,7 +235,6 @@ def turn(questions: Sequence[Hashable], seconds: float | None = None) -> Iterato
         with line().turn(person(), questions, seconds, waiting.tell):
             begun = time.monotonic()
             waiting.end()
-            make_room(seconds)
             yield
         outcome = "done"
     except Busy as refusal:
@@ -244,7 +248,7 @@ def turn(questions: Sequence[Hashable], seconds: float | None = None) -> Iterato
         outcome = "failed"
         if not is_out_of_memory(error):
             raise
-        results().clear()
+        results().drop_large()
         memory.give_back()
         say_no(
             "This is too large for this server's memory. Choose a smaller network or picture, or try again later.", kind

@@ -42,7 +42,7 @@ def blocks(facts: Anatomy) -> pd.DataFrame:
 def _block(
     title: str, kind: str, family: str, shape: tuple[int, ...], left: float, layer: LayerFacts | None
 ) -> dict[str, Any]:
-    is_map = len(shape) == 3
+    is_map = layer.is_map if layer else len(shape) == 3
     side = max(shape[1:]) if is_map else math.sqrt(math.prod(shape))  # a vector as if it lay in a square
     half = (math.log2(side) + 1) / 2
     return {

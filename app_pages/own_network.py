@@ -50,6 +50,7 @@ def take_weights() -> Checkpoint | None:
         try:
             with st.spinner("Opening the file; a pickle takes about three seconds", show_time=True):
                 with common.turn([("opening", None, file.file_id)], seconds=OPENING):
+                    common.make_room(OPENING)
                     checkpoint = read_bytes(file.getvalue(), file.name)
                     st.session_state["checkpoint"] = (checkpoint, ranking_of(checkpoint))
                 st.session_state.pop("labels", None)  # they belong to the file before

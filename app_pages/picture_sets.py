@@ -179,6 +179,7 @@ def take_zip(name: str, file: BinaryIO) -> None:
     """Keep the pictures of a zip for the visit; a refusal is kept as well, and the last pictures stay."""
     try:
         with common.running("Reading the zip") as progress, common.turn([("zip", None, common.person())]):
+            common.make_room(0)
             found = read_zip(file, progress=progress)
     except BadImage as refusal:
         st.session_state["refusal of the zip"] = str(refusal)

@@ -159,20 +159,32 @@ def test_a_turn_that_would_take_too_much_memory_is_refused_after_the_results_wer
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(common.memory, "resident", lambda: memory.budget() - 1)
-    common.results().put("kept", b"12345", 1.0)
+    common.results().put("large", b"1" * common.LARGE, 1.0)
+    common.results().put("small", b"12345", 1.0)
     with pytest.raises(Busy, match=r"no memory for this now: .* MB are taken"):
         common.make_room(5.0)
-    assert common.results().get("kept") is None
+    assert common.results().get("large") is None
+    assert common.results().get("small") is not None
+    common.results().clear()
     app = visit(model="LeNet-5")
     assert not app.exception
     assert "no memory for this now" in app.warning[0].value
 
 
+def test_what_was_answered_while_one_waited_needs_no_room(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(common, "make_room", asked.append)
+    found = iter([None, "answered"])  # not there before the turn, there in it
+    monkeypatch.setattr(common.results(), "get", lambda key: next(found))
+    assert common.known(("heat", "net"), lambda: pytest.fail("computed again")) == "answered"
+    assert not asked
+
+
 def test_where_there_is_memory_the_results_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(common.memory, "resident", lambda: memory.budget() - (memory.SHORT_MB + 1) * memory.MB)
-    common.results().put("kept", b"12345", 1.0)
+    common.results().put("large", b"1" * common.LARGE, 1.0)
     common.make_room(0.1)
-    assert common.results().get("kept") is not None
+    assert common.results().get("large") is not None
     with pytest.raises(Busy):
         common.make_room(5.0)
 
