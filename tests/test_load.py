@@ -64,7 +64,7 @@ async def five_people(server: Server) -> tuple[shapes.Crowd, shapes.Crowd, int, 
 
 def heatmaps(photo: OwnPhoto, of: OwnPhoto, label: str = "velvet") -> Page:
     """A page that says it shows ``photo``, drawn from ``of``."""
-    (layer,) = {chosen(NET, of).model.layers["cam"]}
+    layer = chosen(NET, of).model.layers["cam"]
     right = f"Grad-CAM of {label} laid over {of.title}"
     data = right_picture(chosen(NET, of), right, layer, (right,))
     assert data is not None
@@ -92,8 +92,9 @@ def test_the_judge_finds_another_persons_picture() -> None:
 def test_the_judge_finds_the_map_of_another_class_and_the_title_of_another_photo() -> None:
     mine, before = OwnPhoto.of(1, 2), OwnPhoto.of(1, 1)
     assert len(judge(heatmaps(mine, mine, label="goldfish")).wrong) == 1
-    ((_, data),) = heatmaps(mine, mine).pictures
-    page = Page(1, mine, NET, "", ((f"Grad-CAM of velvet laid over {before.title}", data),))
+    right = heatmaps(mine, mine)
+    ((_, data),) = right.pictures
+    page = Page(1, mine, NET, right.layer, ((f"Grad-CAM of velvet laid over {before.title}", data),))
     assert len(judge(page).wrong) == 1
 
 

@@ -68,9 +68,10 @@ def main() -> None:
     start = time.monotonic()
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as judges:
         repeats = [measure(options.clients, options.seconds, number, judges, say) for number in range(options.repeats)]
-    words = [] if options.no_browsers else look_at_the_line()
     print(f"\n{len(repeats)} starts of the server, {(time.monotonic() - start) / 60:.0f} min\n\n{report(repeats)}")
-    print("\n".join([*words, *failures(repeats)]))
+    print("\n".join(failures(repeats)), flush=True)
+    if not options.no_browsers:
+        print("\n".join(look_at_the_line()))
 
 
 def say(what: str) -> None:

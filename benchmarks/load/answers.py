@@ -179,7 +179,7 @@ def _heats(here: Chosen, row: tuple[str, ...], layer: str) -> list[Heatmap]:
     return [
         exact[target]
         if title == "Occlusion"
-        else _estimate(here, target, 32, 16)
+        else _estimate(here, target, *_window(here))
         if title == "Estimated occlusion"
         else _heat(here, METHODS[title], target, layer)
         for title, target in cells
@@ -199,7 +199,14 @@ def _estimate(here: Chosen, target: int, window: int, stride: int) -> Heatmap:
 
 @lru_cache(512)
 def _occlusion(here: Chosen, targets: tuple[int, ...]) -> tuple[Heatmap, ...]:
-    return tuple(occlusion_of(here.model, here.view.pixels, list(targets), window=32, stride=16))
+    window, stride = _window(here)
+    return tuple(occlusion_of(here.model, here.view.pixels, list(targets), window=window, stride=stride))
+
+
+def _window(here: Chosen) -> tuple[int, int]:
+    """Window and stride as the page proposes them: 32 and 16 of 224."""
+    shorter = min(here.model.input_size)
+    return max(2, shorter // 7), max(1, shorter // 14)
 
 
 def _same(wanted: bytes, data: bytes) -> bool:

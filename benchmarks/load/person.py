@@ -31,7 +31,8 @@ MIX = {  # of a hundred things that a person does
 PAGES = ("Overview", "Layers", "Heatmaps", "Anatomy", "Arithmetic", "Embedding")
 MODELS = ("EfficientNet-Lite0", "EfficientNet-Lite1")
 CLASSES = ("tiger cat", "velvet", "screen", "goldfish", "espresso", "missile", "balloon", "mosque", "jigsaw puzzle")
-METHODS = ("Grad-CAM", "HiResCAM", "Layer-CAM", "XGrad-CAM")
+METHODS = ("Grad-CAM", "HiResCAM", "LayerCAM", "XGrad-CAM")
+RUNS = ("run occlusion", "see the embedding")  # what computes, though the page before showed the same pictures
 OWN_HEATMAP = "Grad-CAM of a photo of one's own"
 
 
@@ -205,7 +206,8 @@ class Person:
         seconds = time.monotonic() - start
         await self._look()
         question = (self.client.title, self._model, self.photo.title, tuple(self.client.pictures()), self._layer())
-        self.deeds.append(Deed(what, outcome, seconds, titled, question in self._asked, why))
+        known = question in self._asked and what not in RUNS
+        self.deeds.append(Deed(what, outcome, seconds, titled, known, why))
         self._asked.add(question)
         if outcome != "done":
             raise TurnedAway(why)

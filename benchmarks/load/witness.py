@@ -40,20 +40,20 @@ async def witnessed(server: Server, first: int) -> list[str]:
     patient, late = await on_screen(_open_both, stack, server.address)
     people = await shapes.arrive(server, CROWD, first)
     more = await shapes.arrive(server, MOST_WAITING + 4 - CROWD, first + CROWD, within=20.0)
-    for person in (*people, *more):
-        await person.upload()
-        await person.prepare_occlusion()
-    work = [asyncio.create_task(person.run_occlusion()) for person in people]
-    await asyncio.sleep(1)
-    lines = await on_screen(_wait_and_cancel, patient)
-    work += [asyncio.create_task(person.run_occlusion()) for person in more]
-    await asyncio.sleep(3)
-    lines += await on_screen(_be_refused, late)
-    for person in (*people, *more):
-        person.client.vanish()
-    await asyncio.gather(*work, return_exceptions=True)
-    await on_screen(stack.close)
-    return lines
+    try:
+        for person in (*people, *more):
+            await person.upload()
+            await person.prepare_occlusion()
+        work = [asyncio.create_task(person.run_occlusion()) for person in people]
+        await asyncio.sleep(1)
+        lines = await on_screen(_wait_and_cancel, patient)
+        work += [asyncio.create_task(person.run_occlusion()) for person in more]
+        await asyncio.sleep(3)
+        return lines + await on_screen(_be_refused, late)
+    finally:
+        for person in (*people, *more):
+            person.client.vanish()
+        await on_screen(stack.close)
 
 
 def _open_both(stack: ExitStack, address: str) -> list[Page]:
@@ -66,7 +66,7 @@ def _open_both(stack: ExitStack, address: str) -> list[Page]:
         stack.callback(browser.close)
         page = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=address).new_page()
         page.set_default_timeout(PATIENCE)
-        page.goto(f"{address}/heatmaps?source=Upload&methods=grad_cam&methods=occlusion")
+        page.goto(f"{address}/heatmaps?source=Upload&methods=Grad-CAM&methods=Occlusion")
         page.get_by_role("button", name="Compute Occlusion").wait_for()
         photo = OwnPhoto.of(80_000 + number, 0)
         (folder / photo.title).write_bytes(photo.data)
@@ -91,7 +91,7 @@ def _wait_and_cancel(page: Page) -> list[str]:
 
 def _be_refused(page: Page) -> list[str]:
     page.get_by_role("button", name="Compute Occlusion").click()
-    alert = page.get_by_test_id("stAlert").filter(has_text="Try again in").first
+    alert = page.get_by_test_id("stAlert").filter(has_text="Try again").first
     alert.wait_for()
     screenshot(page, "load refused", full=False)
     return [f"In a browser a full line said: “{alert.inner_text().strip()}”"]
