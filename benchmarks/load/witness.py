@@ -40,11 +40,12 @@ async def witnessed(server: Server, first: int) -> list[str]:
     patient, late = await on_screen(_open_both, stack, server.address)
     people = await shapes.arrive(server, CROWD, first)
     more = await shapes.arrive(server, MOST_WAITING + 4 - CROWD, first + CROWD, within=20.0)
+    work: list[asyncio.Task[None]] = []
     try:
         for person in (*people, *more):
             await person.upload()
             await person.prepare_occlusion()
-        work = [asyncio.create_task(person.run_occlusion()) for person in people]
+        work += [asyncio.create_task(person.run_occlusion()) for person in people]
         await asyncio.sleep(1)
         lines = await on_screen(_wait_and_cancel, patient)
         work += [asyncio.create_task(person.run_occlusion()) for person in more]
@@ -53,6 +54,7 @@ async def witnessed(server: Server, first: int) -> list[str]:
     finally:
         for person in (*people, *more):
             person.client.vanish()
+        await asyncio.gather(*work, return_exceptions=True)
         await on_screen(stack.close)
 
 
@@ -94,4 +96,5 @@ def _be_refused(page: Page) -> list[str]:
     alert = page.get_by_test_id("stAlert").filter(has_text="Try again").first
     alert.wait_for()
     screenshot(page, "load refused", full=False)
-    return [f"In a browser a full line said: “{alert.inner_text().strip()}”"]
+    words = alert.get_by_test_id("stMarkdownContainer").last.inner_text()
+    return [f"In a browser a full line said: “{words.strip()}”"]
