@@ -80,7 +80,7 @@ def _show_map(here: common.Chosen, known: Known, scale: Scale, look: Look) -> No
     heat = known.heat
     badge = f" :{BADGES[known.state]}-badge[{known.state}]" if known.state else ""
     st.markdown(_name_of(here, heat.target) + badge)
-    st.image(views.laid(here, heat, scale, look.blend), width="stretch", alt=_words_for(here, heat))
+    views.show_picture(views.laid(here, heat, scale, look.blend), _words_for(here, heat))
     if look.scaling == "each":
         views.show_scale(scale, takeaway.unit_of(heat))
     st.caption(common.plain(" · ".join(_facts_of(known))))

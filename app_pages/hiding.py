@@ -144,7 +144,7 @@ def show_seen(found: Hiding, seconds: float) -> None:
     mask = found.mask[0]
     seen = picture_without(mask)
     share = percent(float(found.shares[0]))
-    st.image(as_file(seen), width="stretch", alt=f"What the network was shown: {share} of the picture is hidden")
+    views.show_picture(as_file(seen), f"What the network was shown: {share} of the picture is hidden")
     st.caption(f"What the network was shown. **{share}** of the picture is hidden.")
     st.caption(f"Answered in {seconds:.2f} s{saved(mask)}." if mask.any() else "Each stroke is answered as it ends.")
     st.caption(f"Hidden behind {BEHIND[baseline]}. None is neutral: to a network a patch is an object as well.")
@@ -317,11 +317,7 @@ def show_step(found: SmallestHiding, step: int) -> None:
         row, column = found.moves[step - 1].tolist()
         what = f"{step}. Row {row + 1}, column {column + 1}" + ("" if found.hides[step - 1] else ", shown again")
     answer = int(found.answers[step])
-    st.image(
-        picture,
-        width="stretch",
-        alt=f"{what}: {here.label(answer)} {chance(found.chances[step][answer])}",
-    )
+    views.show_picture(picture, f"{what}: {here.label(answer)} {chance(found.chances[step][answer])}")
     st.caption(f"{common.plain(what)}: {caption_of(found, step)}")
 
 

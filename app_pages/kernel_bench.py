@@ -180,7 +180,7 @@ def _show_picture(here: common.Chosen, run: KernelRun) -> None:
     with after:
         st.markdown("**With the kernel laid on it**")
         scale = Scale.of(run.values)
-        st.image(views.enlarged(run.values, scale, LEAST_SIDE), width="stretch", alt="The output of the kernel")
+        views.show_picture(views.enlarged(run.values, scale, LEAST_SIDE), "The output of the kernel")
         views.show_scale(scale, "sum of products")
     st.markdown(
         f"**The kernel at work** on the {size[0]} × {size[1]} pixels in the frame, from row {top}, column {left}. "

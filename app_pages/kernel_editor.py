@@ -171,7 +171,7 @@ def _show_maps(found: KernelEdit) -> None:
 
 def _show_map(values: np.ndarray, scale: Scale, unit: str) -> None:
     with st.container(width=420, gap="xsmall"):
-        st.image(views.enlarged(values, scale), width="stretch", alt=f"The map of the channel: {unit}")
+        views.show_picture(views.enlarged(values, scale), f"The map of the channel: {unit}")
         views.show_scale(scale, unit)
 
 

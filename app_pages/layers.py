@@ -69,7 +69,7 @@ def show_filters() -> None:
     left, right = st.columns(2, gap="medium")
     with left:
         sheet = views.filter_sheet(bank, numbers, each)
-        st.image(to_png(sheet.picture), width="stretch", alt=f"{len(numbers)} filters of {first}")
+        views.show_picture(to_png(sheet.picture), f"{len(numbers)} filters of {first}")
         st.caption(
             f"The {len(numbers)} kernels of {common.plain(first)}, {bank.values.shape[3]} × {bank.values.shape[2]} "
             f"pixels{', in the colours that they look for' * bool(bank.channel_names)}. {words_of_scale(bank, each)}"
@@ -86,7 +86,7 @@ def show_filters() -> None:
         scale = Scale.of(maps.values)
         values = views.shrink(maps.values[numbers])
         sheet = views.montage(values, scale, columns=sheet.columns, gap=2, tile=40)
-        st.image(to_png(sheet.picture), width="stretch", alt=f"The maps of {first}, in the same order")
+        views.show_picture(to_png(sheet.picture), f"The maps of {first}, in the same order")
         views.show_scale(scale, "one scale for all maps")
         st.caption("Where each filter found its pattern in this picture, in the same places of the grid.")
     takeaway.offer_sheet(
@@ -227,11 +227,11 @@ def show_channel(maps: ActivationMaps, scale: Scale | list[Scale]) -> int:
     own = scale[channel] if isinstance(scale, list) else scale
     alone, laid, facts = st.columns(3, gap="medium")
     with alone:
-        st.image(views.enlarged(values, own), width="stretch", alt=f"Activation map of channel {channel}")
+        views.show_picture(views.enlarged(values, own), f"Activation map of channel {channel}")
         views.show_scale(own, "activation")
     with laid:
         in_place = views.in_place(here, values, maps.layer)
-        st.image(views.laid(here, in_place, own), width="stretch", alt=f"Channel {channel} laid over the picture")
+        views.show_picture(views.laid(here, in_place, own), f"Channel {channel} laid over the picture")
         st.caption("Laid over the picture: where the channel responds.")
     with facts:
         numbers = st.container(horizontal=True)
@@ -283,7 +283,7 @@ def show_kernel(layer: str, channel: int) -> None:
     if bank.channel_names:
         st.caption(f"From the left: {', '.join(bank.channel_names)}.")
     sheet = views.montage(kernel, scale, columns=min(len(kernel), 24), gap=2, tile=40)
-    st.image(to_png(sheet.picture), alt=f"The slices of kernel {channel} of {layer}")
+    views.show_picture(to_png(sheet.picture), f"The slices of kernel {channel} of {layer}", width="content")
     with st.container(width=320):
         views.show_scale(scale, "weight")
 

@@ -100,5 +100,5 @@ def show(
         if max(values.shape) <= MOST_PRINTED:
             st.image(picture(values, scale, inside, marked), width="stretch", alt=alt)
         else:
-            st.image(views.enlarged(np.asarray(values, np.float64), scale), width="stretch", alt=alt)
+            views.show_picture(views.enlarged(np.asarray(values, np.float64), scale), alt)
         views.show_scale(scale, unit)

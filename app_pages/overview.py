@@ -20,16 +20,12 @@ common.warn_untrained(here)
 photo, seen, classes = st.columns([5, 4, 5], gap="medium")
 with photo:
     st.subheader("The picture", anchor=False)
-    st.image(
-        views.framed(here),
-        width="stretch",
-        alt=f"{here.title}, with a frame around the part that the network saw",
-    )
+    views.show_picture(views.framed(here), f"{here.title}, with a frame around the part that the network saw")
     height, width = here.photo.shape[:2]
     st.caption(common.plain(f"{here.title}, {width} × {height} pixels. The frame holds what the network saw."))
 with seen:
     st.subheader("What it saw", anchor=False)
-    st.image(to_png(views.as_seen(here)), width="stretch", alt="The pixels that the network received")
+    views.show_picture(to_png(views.as_seen(here)), "The pixels that the network received")
     colour = "in grey" if len(model.mean) == 1 else "in colour"
     st.caption(f"{model.input_size[1]} × {model.input_size[0]} pixels, {colour}.")
 with classes:
@@ -58,7 +54,7 @@ show_warp(here)
 
 def show_filters() -> None:
     bank = views.bank_of(here)
-    st.image(to_png(views.filter_sheet(bank, order(bank)).picture), width="stretch", alt="First-layer filters")
+    views.show_picture(to_png(views.filter_sheet(bank, order(bank)).picture), "First-layer filters")
     st.caption(f"**Filters.** The {len(bank.values)} patterns that the first layer looks for.")
     st.page_link("app_pages/layers.py", label="Layers", icon=":material/layers:")
 
@@ -69,9 +65,7 @@ def show_maps() -> None:
     strongest = maps.strengths.argsort()[::-1][:9]
     values = views.shrink(maps.values[strongest])
     sheet = views.montage(values, Scale.of(values), columns=3, gap=2, tile=56)
-    st.image(
-        to_png(sheet.picture), width="stretch", alt=f"The {len(strongest)} strongest activation maps of {layer.name}"
-    )
+    views.show_picture(to_png(sheet.picture), f"The {len(strongest)} strongest activation maps of {layer.name}")
     shown = f"the {len(strongest)} strongest channels" if len(strongest) < len(maps.values) else "all its channels"
     colours = "red positive, blue negative" if (values < 0).any() else "bright is strong"
     st.caption(f"**Activation maps.** Where the first layer found its patterns: {shown}, {colours}.")
@@ -81,7 +75,7 @@ def show_maps() -> None:
 def show_heatmap() -> None:
     heat = views.summary_of(here)
     title = views.METHOD_TITLES[heat.method]
-    st.image(views.laid(here, heat), width="stretch", alt=f"{title} laid over the picture")
+    views.show_picture(views.laid(here, heat), f"{title} laid over the picture")
     against = ", in red, and against it, in blue" if (heat.values < 0).any() else ""
     st.caption(f"**{title}.** The regions that speak for {common.plain(here.label(here.target))}{against}.")
     st.page_link("app_pages/heatmaps.py", label="Heatmaps", icon=":material/local_fire_department:")
@@ -95,7 +89,7 @@ def show_occlusion() -> None:
     known, picture, label = question.best(here.target), st.empty(), common.plain(here.label(here.target))
     if known:
         alt = f"{views.title_of(known.heat)} laid over the picture"
-        picture.image(views.laid(here, known.heat), width="stretch", alt=alt)
+        views.show_picture(views.laid(here, known.heat), alt, place=picture)
     if known and known.is_whole:
         fall = views.number(float(known.heat.values.max()))
         st.caption(f"**Occlusion.** Hiding what is red lowers the score of {label}, by up to {fall}.")
@@ -141,7 +135,7 @@ def show_embedding() -> None:
         with place.container():
             drawn = picture_sets.draw(here, pictures, layer)
     picture = picture_sets.dots(drawn.feature_map, drawn.labels, small=True)
-    st.image(picture, width="stretch", alt=f"t-SNE of {len(drawn.labels)} pictures, coloured by class")
+    views.show_picture(picture, f"t-SNE of {len(drawn.labels)} pictures, coloured by class")
     st.caption(f"**t-SNE.** {len(drawn.labels):,} pictures; what the network finds alike lies close together.")
     st.page_link("app_pages/embedding.py", label="Embedding", icon=":material/scatter_plot:")
 

@@ -47,7 +47,7 @@ def show(here: common.Chosen, layer: LayerFacts) -> None:
     with rectangle:
         photo, inner = _on_the_photo(here, box)
         name = f"The {bottom - top} × {right - left} pixels that the unit can see"
-        st.image(to_png(frame(photo, inner)), width="stretch", alt=f"{name}, framed on {here.title}")
+        views.show_picture(to_png(frame(photo, inner)), f"{name}, framed on {here.title}")
         st.caption(common.plain(_words_for_rectangle(here, layer, box)))
     with heat:
         found = common.known(
@@ -143,10 +143,9 @@ def _words_for_rectangle(here: common.Chosen, layer: LayerFacts, box: Box) -> st
 def _show_effective(here: common.Chosen, found: EffectiveField, box: Box) -> None:
     left, top, right, bottom = box
     scale = Scale.of(found.values)
-    st.image(
+    views.show_picture(
         to_png(_laid(here, found, box, scale)),
-        width="stretch",
-        alt=f"The effective receptive field laid over {here.title}: where a pixel moves the unit",
+        f"The effective receptive field laid over {here.title}: where a pixel moves the unit",
     )
     if not found.values.any():
         st.caption(
@@ -162,7 +161,7 @@ def _show_effective(here: common.Chosen, found: EffectiveField, box: Box) -> Non
     )
     with st.container(width=220):
         crop = found.values[top:bottom, left:right]
-        st.image(views.enlarged(crop, scale, 220), width="stretch", alt="The same within the rectangle, enlarged")
+        views.show_picture(views.enlarged(crop, scale, 220), "The same within the rectangle, enlarged")
 
 
 def _laid(here: common.Chosen, found: EffectiveField, box: Box, scale: Scale) -> np.ndarray:

@@ -152,7 +152,7 @@ def _show_what_is_read(here: common.Chosen, unit: UnitArithmetic) -> None:
     top, bottom = box[1] + first_row * down, box[1] + (last_row + 1) * down
     marked = _framed(frame(photo, box), (round(left), round(top), round(right), round(bottom)))
     with st.container(width=420):
-        st.image(to_png(marked), width="stretch", alt=f"The photo; the window lies at {where} of what the net sees")
+        views.show_picture(to_png(marked), f"The photo; the window lies at {where} of what the net sees")
     st.caption(
         "Where that lies in the photo; what is grey the network does not see. The input is each pixel, from 0 to 1, "
         "less the mean and divided by the standard deviation of the pictures that the network was trained on."
@@ -172,7 +172,7 @@ def _show_read_map(unit: UnitArithmetic) -> None:
     box = (first_column * factor, first_row * factor, (last_column + 1) * factor, (last_row + 1) * factor)
     name = _channel(unit, unit.strongest)
     with st.container(width=420, gap="xsmall"):
-        st.image(to_png(_framed(drawn, box)), width="stretch", alt=f"The map of {name} that is read, with the window")
+        views.show_picture(to_png(_framed(drawn, box)), f"The map of {name} that is read, with the window")
         views.show_scale(scale, "input")
     which = f"{name}, which contributes most here" if len(unit.channels) > 1 else name
     st.caption(common.plain(f"What is read: the map of {which}, {height} × {width}, with a frame around the window."))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import streamlit as st
@@ -93,7 +94,7 @@ def heat_of(here: common.Chosen, method: str, target: int, layer: str) -> Heatma
 
 
 def heat_key(here: common.Chosen, method: str, target: int, layer: str | None, *options: object) -> tuple[object, ...]:
-    return ("heat", here.model.title, here.digest, method, target, layer, *options)
+    return (method, here.model.title, here.digest, target, layer, *options)
 
 
 def as_seen(here: common.Chosen, least: int = 224) -> np.ndarray:
@@ -219,13 +220,19 @@ def enlarged(values: np.ndarray, scale: Scale, least: int = 336, colormap: str |
     return to_png(to_colours(values, scale, colormap).repeat(factor, 0).repeat(factor, 1))
 
 
+def show_picture(picture: bytes, alt: str, place: Any = st, width: Literal["stretch", "content"] = "stretch") -> None:
+    """A picture file as it is: by itself Streamlit makes a JPEG of every one that is not transparent, which bends the
+    colours of maps."""
+    kind = "JPEG" if picture.startswith(b"\xff\xd8") else "PNG"
+    place.image(picture, width=width, output_format=kind, alt=alt)
+
+
 def show_scale(scale: Scale, unit: str, colormap: str | None = None) -> None:
     """A scale bar with its numbers."""
     with st.container(gap="xxsmall"):
-        st.image(
+        show_picture(
             to_png(colour_bar(scale, width=512, height=10, colormap=colormap)),
-            width="stretch",
-            alt=f"Colours from {number(scale.low)} on the left to {number(scale.high)} on the right",
+            f"Colours from {number(scale.low)} on the left to {number(scale.high)} on the right",
         )
         row = st.container(horizontal=True, horizontal_alignment="distribute", gap="small")
         row.caption(common.plain(number(scale.low)), width="content")

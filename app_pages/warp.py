@@ -15,13 +15,13 @@ def show_warp(here: common.Chosen) -> None:
     st.subheader("It warps the picture first", anchor=False)
     before, after, words = st.columns([4, 4, 5], gap="medium")
     with before:
-        st.image(to_png(outlined(warp)), width="stretch", alt="The picture before, with an outline of what is read")
+        views.show_picture(to_png(outlined(warp)), "The picture before, with an outline of what is read")
         st.caption(
             f"**Before**, {size_of(warp.before)} pixels. Only what lies in the outline is read; its orange edge "
             "becomes the upper one."
         )
     with after:
-        st.image(to_png(as_picture(warp.after)), width="stretch", alt="The picture after the warp")
+        views.show_picture(to_png(as_picture(warp.after)), "The picture after the warp")
         st.caption(f"**After**, {size_of(warp.after)} pixels. This is what the rest of the network sees.")
     with words:
         st.markdown(common.plain(sentence_of(warp)))

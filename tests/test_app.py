@@ -22,7 +22,7 @@ from app_pages import common, occlusion_runs, views
 from app_pages.occlusion_runs import Occlusion
 from models import load_model
 from models.samples import read_sample
-from vizcore.images import prepare, read_image
+from vizcore.images import prepare, read_image, to_jpeg, to_png
 from vizcore.occlusion import estimate_occlusion, occlusion
 from vizcore.records import ActivationMaps, BadParameter, Heatmap, Model
 
@@ -1126,3 +1126,23 @@ def test_the_first_network_is_loaded_and_asked_before_anybody_comes(monkeypatch:
 def test_the_app_keeps_no_setting_in_streamlit_that_needs_another_machine() -> None:
     assert st.get_option("browser.gatherUsageStats") is False
     assert st.get_option("server.address") == "localhost"
+
+
+# ---- what the browser is given -----------------------------------------------------------------------------
+
+
+def test_maps_reach_the_browser_as_png_and_photos_as_they_are() -> None:
+    sent: list[tuple[str, str]] = []
+
+    def keep(*_: object, **options: str) -> None:
+        sent.append((options["alt"], options["output_format"]))
+
+    colours = np.zeros((4, 4, 3), np.uint8)
+    views.show_picture(to_png(colours), "map", place=SimpleNamespace(image=keep))
+    views.show_picture(to_jpeg(colours), "photo", place=SimpleNamespace(image=keep))
+    assert sent == [("map", "PNG"), ("photo", "JPEG")]
+    for path in (ROOT / "app_pages").glob(
+        "*.py"
+    ):  # all files of pictures go this way; what is left are addresses and drawings
+        calls = re.findall(r"\.image\((.+)", path.read_text(encoding="utf-8"))
+        assert not [call for call in calls if "to_png" in call or "laid(" in call or "enlarged" in call], path.name
