@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 import streamlit as st
-from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.scriptrunner import StopException, get_script_run_ctx
 
 from app_pages import journal, memory
 from app_pages.line import LONG, Busy, Line, Wait
@@ -244,7 +244,7 @@ def turn(questions: Sequence[Hashable], seconds: float | None = None) -> Iterato
     except LensError:  # an answer
         outcome = "done"
         raise
-    except (MemoryError, RuntimeError) as error:
+    except Exception as error:  # written down, and raised again unless it is one of memory
         outcome = "failed"
         if not is_out_of_memory(error):
             raise
@@ -253,9 +253,6 @@ def turn(questions: Sequence[Hashable], seconds: float | None = None) -> Iterato
         say_no(
             "This is too large for this server's memory. Choose a smaller network or picture, or try again later.", kind
         )
-    except Exception:
-        outcome = "failed"
-        raise
     finally:
         now = time.monotonic()
         begun = now if begun is None else begun
@@ -266,7 +263,7 @@ def say_no(sentence: str, kind: Hashable) -> NoReturn:
     """Say why nothing was computed, with a button to try again; the run of the page ends here."""
     st.warning(sentence, icon=":material/hourglass_disabled:")
     st.button("Try again", key=f"again {kind!r}", icon=":material/refresh:")
-    st.stop()
+    raise StopException  # not st.stop(): behind that, a bar could no longer be taken away
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -96,7 +96,7 @@ class Line:
         except Busy:
             outcome = "refused"
             raise
-        except Exception:
+        except Exception:  # counted, and raised again
             outcome = "failed"
             raise
         finally:
@@ -134,9 +134,11 @@ class Line:
                 self._changed.notify_all()
             elif sum(not turn.dropped for turn in self._waiting) >= self._most_waiting:
                 self._counts["refused"] += 1
+                seconds = max(self._seconds_before(mine), 1.0)
+                about = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
                 raise Busy(
                     f"{len(self._waiting)} requests are waiting already, and this one was not taken. Try again in "
-                    f"about {max(self._seconds_before(mine), 1.0):.0f} s; nothing that you chose is lost."
+                    f"about {about}; nothing that you chose is lost."
                 )
             self._waiting.append(mine)
             return mine

@@ -95,6 +95,19 @@ def test_a_full_line_is_said_with_a_way_to_try_again_and_nothing_chosen_is_lost(
     assert chosen(app).title == "Digit 7"
 
 
+def test_who_is_refused_is_left_with_no_bar_and_nothing_to_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = Line(places=1)
+    monkeypatch.setattr(common, "line", lambda: line)
+    app = visit("heatmaps", model="LeNet-5")
+    app.button_group(key="methods").set_value(["occlusion"]).run()
+    monkeypatch.setattr(line, "_most_waiting", 0)
+    next(button for button in app.button if (button.key or "").startswith("compute")).click().run()
+    assert not app.exception
+    assert "requests are waiting already" in app.warning[0].value
+    assert not app.progress
+    assert "Cancel" not in [button.label for button in app.button]
+
+
 def test_what_one_visit_computed_takes_no_turn_in_the_next(line: Line, journal: Any) -> None:
     assert not visit("heatmaps", model="LeNet-5").exception
     computed = len(journal())

@@ -234,6 +234,16 @@ def test_a_full_line_sends_away_with_the_time_to_come_again() -> None:
         assert line.counts()["refused"] == 1
 
 
+def test_a_long_time_to_come_again_is_said_in_minutes() -> None:
+    line = Line(places=1, most_waiting=1)
+    with (
+        queued(line, Person(line, "a", seconds=300.0)),
+        pytest.raises(Busy, match="about 5 min"),
+        line.turn("b", ["q"], 300.0),
+    ):
+        pass
+
+
 @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
 def test_a_turn_that_fails_or_is_stopped_frees_its_place(failure: type[BaseException]) -> None:
     line = Line(places=1)
