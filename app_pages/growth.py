@@ -69,7 +69,7 @@ def _show_course(states: tuple[State, ...], epoch: int) -> None:
         }
     )
     axis = {"field": "epoch", "type": "ordinal", "title": "epochs of training", "axis": {"labelAngle": 0}}
-    right = {"field": "right", "type": "quantitative", "title": "right in the test, %", "scale": {"domain": [0, 100]}}
+    right = {"field": "right", "type": "quantitative", "title": "right, %", "scale": {"domain": [0, 100]}}
     size = {"condition": {"test": "datum.now", "value": 160}, "value": 30}
     st.vega_lite_chart(
         table,
