@@ -66,6 +66,24 @@ def test_half_of_the_pictures_are_mirrored_where_that_is_asked_for() -> None:
     assert 150 < mirrored.sum() < 250
 
 
+def test_a_sharp_picture_is_only_mirrored_and_moved_by_whole_pixels() -> None:
+    pixels = torch.rand(60, 1, 24, 20, generator=torch.Generator().manual_seed(2))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        shown = Variation(degrees=9, shear=9, pixels=2, zoom=0.2, flip=True, sharp=0.5)(pixels)
+    inner, places = np.s_[..., 4:-4, 4:-4], range(-2, 3)
+    sharp = sum(
+        any(
+            torch.allclose(after[inner], other.roll((down, right), (1, 2))[inner], atol=1e-5)
+            for other in (before, before.flip(2))
+            for down in places
+            for right in places
+        )
+        for before, after in zip(pixels, shown, strict=True)
+    )
+    assert 20 <= sharp <= 40  # of 60: the rest is resampled
+
+
 def test_a_card_names_only_the_variations_that_are_made() -> None:
     assert Variation().words == ""
     assert Variation(degrees=8.0, pixels=1.5, zoom=0.1).words == (
@@ -213,7 +231,7 @@ def test_states_begin_with_chance_and_end_with_the_net_that_is_shipped(name: str
     states = training_states(name)
     assert states[0].epoch == 0
     assert states[0].accuracy < 0.2
-    assert states[-1].accuracy > 0.85
+    assert states[-1].accuracy > 0.87
     card = (catalogue.WEIGHTS_FOLDER / f"{name}.md").read_text(encoding="utf-8")
     for state in states:
         assert re.search(rf"[ |*]{100 * state.accuracy:.2f}%", card)
