@@ -9,7 +9,7 @@ import streamlit as st
 
 from app_pages import common
 from models import WEIGHTS_FILES, Card, list_models
-from vizcore.doctor import FAULT, GOOD, NOTICE, Finding, Report, examine
+from vizcore.doctor import FAULT, GOOD, NORMALISATION, NOTICE, SIZE, Finding, Report, examine
 from vizcore.images import prepare
 from vizcore.records import BadParameter, LensError
 
@@ -122,8 +122,26 @@ def choose_labels() -> tuple[bytes | None, str]:
     return labels
 
 
-def choose_normalisation(architecture: str) -> dict[str, tuple[float, ...]]:
-    """``mean`` and ``std`` for `open_network`, or nothing where they are to be guessed."""
+def choose_preparation(checkpoint: Checkpoint, architecture: str) -> dict[str, Any]:
+    """``input_size``, ``mean`` and ``std`` for `open_network`, without those that are to be guessed."""
+    from models.catalogue import find_card
+    from models.matching import channels_read
+    from models.own import LEAST_SIDE, MOST_SIDE
+
+    card, options = find_card(architecture), dict[str, Any]()
+    side = st.number_input(
+        "It reads pictures of so many pixels a side",
+        LEAST_SIDE,
+        MOST_SIDE,
+        value=None,
+        step=1,
+        key=f"side for {architecture}",
+        placeholder=f"{card.input_size[0]}, {USUAL}",
+        help="The side of the square that pictures were cut to when the network was trained. Many networks read any "
+        "size; one that this network cannot read is refused.",
+    )
+    if side:
+        options["input_size"] = side
     how = st.selectbox(
         "Its pixels were normalised",
         [USUAL, *NORMALISED],
@@ -131,23 +149,20 @@ def choose_normalisation(architecture: str) -> dict[str, tuple[float, ...]]:
         help="A weights file does not say how its pictures were prepared. The examination shows how much a wrong guess "
         "would change.",
     )
-    if how == USUAL:
-        return {}
-    from models.catalogue import find_card
-
-    channels = len(find_card(architecture).mean)
-    mean, std = (
-        numbers * channels if len(numbers) == 1 else numbers[:1] if channels == 1 else numbers
-        for numbers in NORMALISED[how]
-    )
-    return {"mean": mean, "std": std}
+    if how != USUAL:
+        channels = channels_read(checkpoint.tensors, card)
+        options["mean"], options["std"] = (
+            numbers * channels if len(numbers) == 1 else numbers[:1] if channels == 1 else numbers
+            for numbers in NORMALISED[how]
+        )
+    return options
 
 
 def open_it(checkpoint: Checkpoint, architecture: str, labels: tuple[bytes | None, str]) -> None:
     """Make the network of this visit; where it answers, the current one."""
     from models.own import open_network
 
-    options = choose_normalisation(architecture)
+    options = choose_preparation(checkpoint, architecture)
     if not st.button("Open and examine it", type="primary", icon=":material/stethoscope:"):
         return
     with st.spinner("Opening and examining it: about thirty passes of one picture", show_time=True):
@@ -159,8 +174,9 @@ def open_it(checkpoint: Checkpoint, architecture: str, labels: tuple[bytes | Non
         words = [repr(checkpoint.name), f"architecture={architecture!r}"]
         words += [f"labels={labels[1]!r}"] * (labels[0] is not None) + [f"{k}={v}" for k, v in options.items()]
         call = f"load_model({', '.join(words)})"
-        st.session_state["brought"] = common.Brought(own.model, own.card, call, own.notes, not options)
-        make_current(own.card, report_of(own.model))
+        guessed = (SIZE,) * ("input_size" not in options) + (NORMALISATION,) * ("mean" not in options)
+        brought = st.session_state["brought"] = common.Brought(own.model, own.card, call, own.notes, guessed)
+        make_current(own.card, report_of(brought))
 
 
 def make_current(card: Card, report: Report) -> None:
@@ -204,22 +220,20 @@ def take_by_name() -> None:
         model = load_model(card.name, weights=None if untrained or card.origin == "untrained" else "default")
         common.networks().take_in(model, card.title, 4 * card.parameters)
         own = st.session_state["brought"] = common.Brought(
-            model, card, f"load_model({card.name!r}{'' if model.weights else ', weights=None'})", (), False
+            model, card, f"load_model({card.name!r}{'' if model.weights else ', weights=None'})", (), ()
         )
-        make_current(card, report_of(own.model))
+        make_current(card, report_of(own))
 
 
 # ---- the doctor's report -------------------------------------------------------------------------------------------
 
 
-def report_of(model: Any) -> Report:
+def report_of(own: common.Brought) -> Report:
     """The examination of a net on the current picture, or the first sample where there is none."""
     pixels, digest = current_photo()
-    own = common.brought()
-    guessed = own is None or own.model.name != model.name or own.guessed
     return common.known(
-        ("doctor", model.title, digest, guessed),
-        lambda: examine(model, prepare(pixels, model).pixels, guessed=guessed),
+        ("doctor", own.model.title, digest, own.guessed),
+        lambda: examine(own.model, prepare(pixels, own.model).pixels, guessed=own.guessed),
     )
 
 
@@ -336,7 +350,7 @@ def main() -> None:
             st.error(common.plain(str(refusal)), icon=":material/block:")
     if own := common.brought():
         st.divider()
-        show_report(own, report_of(own.model))
+        show_report(own, report_of(own))
 
 
 main()

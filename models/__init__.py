@@ -30,6 +30,7 @@ def load_model(
     *,
     architecture: str | None = None,
     labels: str | Path | Sequence[str] | None = None,
+    input_size: int | tuple[int, int] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     progress: Progress | None = None,
@@ -42,8 +43,8 @@ def load_model(
     left alone. Raises BadParameter for an unknown name, and BadWeights naming the file that is missing or damaged.
 
     The path of a weights file in place of a name loads your own: .safetensors, or a state dict as torch.save writes it,
-    which is opened in a process of its own without running code from it. ``architecture``, ``labels``, ``mean`` and
-    ``std`` are as in `models.own.open_network`, and belong to a file only; ``weights`` does not.
+    which is opened in a process of its own without running code from it. ``architecture``, ``labels``, ``input_size``,
+    ``mean`` and ``std`` are as in `models.own.open_network`, and belong to a file only; ``weights`` does not.
     """
     from vizcore.records import BadParameter
 
@@ -53,10 +54,13 @@ def load_model(
 
         if weights != "default":
             raise BadParameter(f"weights is {weights!r}, but {name} has weights of its own. Leave weights out.")
-        return open_network(read_file(name), architecture, labels, mean=mean, std=std).model
+        file = read_file(name)
+        return open_network(file, architecture, labels, input_size=input_size, mean=mean, std=std).model
 
     from models.loading import load
 
-    if (labels, mean, std) != (None, None, None):
-        raise BadParameter("labels, mean and std are for a weights file of your own; give its path in place of a name.")
+    if (labels, input_size, mean, std) != (None, None, None, None):
+        raise BadParameter(
+            "labels, input_size, mean and std are for a weights file of your own; give its path in place of a name."
+        )
     return load(name, weights, progress)

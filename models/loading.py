@@ -66,11 +66,11 @@ def _trained(card: Card, progress: Progress | None) -> nn.Module:
     return net
 
 
-def structure(card: Card, classes: int | None = None) -> nn.Module:
+def structure(card: Card, classes: int | None = None, channels: int | None = None) -> nn.Module:
     """The net of a card as its builder makes it, in train mode, on the device "meta": no memory, no random numbers.
 
     Buffers that no weights file holds are real. ``classes`` puts a new last layer in place of the trained one, with as
-    many scores. Raises BadParameter for a number below 1.
+    many scores; ``channels`` has the first convolution read so many. Raises BadParameter for a number below 1.
     """
     module, _, name = card.builder.rpartition(".")
     if module == "timm":
@@ -82,6 +82,10 @@ def structure(card: Card, classes: int | None = None) -> nn.Module:
             net = _build(module, name)
     if classes is not None:
         _give_classes(net, card.layers["classifier"], classes)
+    first = net.get_submodule(card.layers["first_conv"])
+    if channels is not None and isinstance(first, nn.Conv2d) and first.in_channels != channels:
+        first.in_channels = channels
+        first.weight = nn.Parameter(torch.empty(first.out_channels, channels, *first.kernel_size, device="meta"))
     return net
 
 

@@ -24,6 +24,11 @@ PREFIXES = ("module.", "model.", "net.", "network.", "_orig_mod.")
 FOR_TRAINING = ("aux1.", "aux2.", "AuxLogits.")  # heads that are not built
 LISTED = 5  # names in a refusal
 WORTH_NAMING = 0.5  # share of the tensors from which on a network is proposed
+STEM = (
+    "All else agrees: it is this network with another first convolution, as small pictures have it, and its step and "
+    "the pooling behind it do not lie in the file. Build it in Python and wrap it in vizcore.records.Model, as README "
+    "shows."
+)
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -37,10 +42,12 @@ class Match:
 
 @dataclass(frozen=True, eq=False)
 class Filled:
-    """A net with the numbers of a checkpoint: in eval mode, frozen. ``broken`` names tensors with NaN or infinity."""
+    """A net with the numbers of a checkpoint: in eval mode, frozen. It reads so many ``channels``, 1 for grey and 3 for
+    colour. ``broken`` names tensors with NaN or infinity."""
 
     net: nn.Module
     classes: int
+    channels: int
     notes: tuple[str, ...]
     broken: tuple[str, ...]
 
@@ -60,7 +67,8 @@ def matches_of_timm(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
 
 
 def fill(checkpoint: Checkpoint, card: Card) -> Filled:
-    """The network of ``card`` with the tensors of ``checkpoint``, as many classes as its last layer has rows.
+    """The network of ``card`` with the tensors of ``checkpoint``, as many classes as its last layer has rows, grey or
+    in colour as its first one reads.
 
     Numbers of another type become float32, and the notes say so. Raises BadWeights, listing what is missing, too
     much or of another shape, and the network that fits better.
@@ -75,7 +83,12 @@ def fill(checkpoint: Checkpoint, card: Card) -> Filled:
         notes.append(f"The {len(heads)} tensors of heads that serve training only were left out.")
         tensors = {name: tensor for name, tensor in tensors.items() if name not in heads}
     head = tensors.get(f"{card.layers['classifier']}.weight")
-    net = structure(card, None if head is None or not head.ndim else max(1, len(head)))
+    channels = channels_read(checkpoint.tensors, card)
+    if channels != len(card.mean):
+        notes.append(
+            f"Its first convolution reads {'grey' if channels == 1 else 'colour'}; that of {card.title} does not."
+        )
+    net = structure(card, None if head is None or not head.ndim else max(1, len(head)), channels)
     wanted = net.state_dict()
     # Counters of training steps, which old files lack and which evaluation does not read.
     tensors |= {
@@ -83,8 +96,10 @@ def fill(checkpoint: Checkpoint, card: Card) -> Filled:
         for name in wanted
         if name.endswith("num_batches_tracked") and name not in tensors
     }
-    if fault := _fault(tensors, {name: tuple(tensor.shape) for name, tensor in wanted.items()}, card):
-        raise BadWeights(f"{checkpoint.name} does not fit {card.title}: {fault}. {_advice(checkpoint.tensors, card)}")
+    shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
+    if fault := _fault(tensors, shapes, card):
+        advice = STEM if _differs_in_stem(tensors, shapes, card) else _advice(checkpoint.tensors, card)
+        raise BadWeights(f"{checkpoint.name} does not fit {card.title}: {fault}. {advice}")
     state = {name: tensors[name].to(tensor.dtype).contiguous() for name, tensor in wanted.items()}
     net.load_state_dict(state, assign=True)
     notes += _casts(tensors, wanted)
@@ -92,7 +107,13 @@ def fill(checkpoint: Checkpoint, card: Card) -> Filled:
     if broken:
         notes.append(f"{len(broken)} of its {len(state)} tensors hold NaN or infinity: {_listed(list(broken))}.")
     classes = len(state[f"{card.layers['classifier']}.weight"])
-    return Filled(net.eval().requires_grad_(False), classes, tuple(notes), broken)
+    return Filled(net.eval().requires_grad_(False), classes, channels, tuple(notes), broken)
+
+
+def channels_read(tensors: Mapping[str, Tensor], card: Card) -> int:
+    """How many channels the first convolution of ``tensors`` reads, 1 or 3; where there is none, what ``card`` has."""
+    stem = _fitting(tensors, shapes_of(card)).tensors.get(_stem(card))
+    return stem.shape[1] if stem is not None and stem.ndim == 4 and stem.shape[1] in (1, 3) else len(card.mean)
 
 
 @cache
@@ -142,6 +163,16 @@ def _agreement(tensors: Mapping[str, Tensor], card: Card) -> float:
 
     found, wanted = body({name: tuple(tensor.shape) for name, tensor in tensors.items()}), body(shapes_of(card))
     return len(found & wanted) / max(len(found | wanted), 1)
+
+
+def _stem(card: Card) -> str:
+    return f"{card.layers['first_conv']}.weight"
+
+
+def _differs_in_stem(tensors: Mapping[str, Tensor], wanted: Shapes, card: Card) -> bool:
+    """Whether the kernels of the first convolution are of another size, and all else is the same."""
+    bent = [name for name, shape in wanted.items() if name not in tensors or tuple(tensors[name].shape) != shape]
+    return bent == [_stem(card)] and tensors.keys() <= wanted.keys()
 
 
 def _fault(tensors: Mapping[str, Tensor], wanted: Shapes, card: Card) -> str:

@@ -13,14 +13,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from models.catalogue import Card, find_card
 from models.checkpoints import Checkpoint
 from models.matching import WORTH_NAMING, fill, matches, matches_of_timm
 from models.safetensors_header import shown
-from vizcore.records import BadParameter, BadWeights, Model
+from vizcore.records import BadParameter, BadWeights, Model, check_whole
 
 LONGEST_LABEL = 100  # characters
 MOST_LABEL_BYTES = 2**20
+LEAST_SIDE, MOST_SIDE = 8, 1024  # pixels of the input
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +31,8 @@ class OwnNetwork:
     """A loaded checkpoint: its ``model``, a ``card`` made for it, and what was done to it, in sentences.
 
     ``model.name``, ``model.title`` and ``card.name`` end in the first 64 bits of a SHA-256 of everything that answers
-    depend on: the file, the architecture, the classes, mean and standard deviation. So no two networks share a name.
-    ``broken`` names the tensors with NaN or infinity in them.
+    depend on: the file, the architecture, the classes, size, mean and standard deviation. So no two networks share a
+    name. ``broken`` names the tensors with NaN or infinity in them.
     """
 
     model: Model
@@ -43,6 +46,7 @@ def open_network(
     architecture: str | None = None,
     labels: str | Path | bytes | Sequence[str] | None = None,
     *,
+    input_size: int | tuple[int, int] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> OwnNetwork:
@@ -50,16 +54,21 @@ def open_network(
 
     None takes the network of the catalogue whose tensors are the same by name and shape, or the only such one of timm.
     ``labels`` is a text file (its path or its bytes) with a class a line, or the names themselves; None names them
-    "class 0" and so on. ``mean`` and ``std``, for pixels in [0, 1], have one number for each channel that the net
-    reads. Raises BadWeights and BadParameter in one sentence.
+    "class 0" and so on. Pictures are cut to ``input_size`` pixels, (height, width) or the side of a square; one that
+    the network cannot read is refused, which costs a pass. ``mean`` and ``std``, for pixels in [0, 1], have one number
+    for each channel that the net reads. Raises BadWeights and BadParameter in one sentence.
     """
     card = find_card(architecture) if architecture is not None else _best(checkpoint)
-    mean, std = _numbers("mean", mean, card.mean), _numbers("std", std, card.std)
+    size = card.input_size if input_size is None else _size(input_size)
+    filled = fill(checkpoint, card)
+    mean, std = (
+        _numbers(name, given, _by_channel(usual, filled.channels))
+        for name, given, usual in (("mean", mean, card.mean), ("std", std, card.std))
+    )
     if min(std) <= 0:
         raise BadParameter(f"std is {std}; pixels are divided by it, so each number must be above 0.")
-    filled = fill(checkpoint, card)
     names, more = read_labels(labels, filled.classes)
-    identity = repr((checkpoint.digest, card.name, names, mean, std)).encode()
+    identity = repr((checkpoint.digest, card.name, names, size, mean, std)).encode()
     mark = hashlib.sha256(identity).hexdigest()[:16]
     name = f"{card.name.replace('/', '-')}-{mark}"
     title = f"{card.title} of {shown(checkpoint.name, 60)}"
@@ -68,7 +77,7 @@ def open_network(
         title=f"{title} ({mark})",
         net=filled.net,
         labels=names,
-        input_size=card.input_size,
+        input_size=size,
         mean=mean,
         std=std,
         layers=card.layers,
@@ -76,6 +85,8 @@ def open_network(
         crop_pct=card.crop_pct,
         interpolation=card.interpolation,
     )
+    if size != card.input_size:
+        _check_reads(model, card)
     own = replace(
         card,
         name=name,
@@ -86,6 +97,7 @@ def open_network(
         licence="yours to know",
         file=checkpoint.name,
         sha256=checkpoint.digest,
+        input_size=size,
         mean=mean,
         std=std,
     )
@@ -161,6 +173,32 @@ def _best(checkpoint: Checkpoint) -> Card:
         f"{checkpoint.name} is none of the networks of the catalogue{f'; the nearest are {near}' if near else ''}. Say "
         'which it is with architecture="…", a name of the catalogue or of timm.'
     )
+
+
+def _size(given: int | tuple[int, int]) -> tuple[int, int]:
+    sides = given if isinstance(given, (tuple, list)) else (given, given)
+    if len(sides) != 2:
+        raise BadParameter(f"input_size is {given!r}; it must be a side, or (height, width), in pixels.")
+    height, width = (check_whole("input_size", side, LEAST_SIDE, MOST_SIDE) for side in sides)
+    return height, width
+
+
+def _check_reads(model: Model, card: Card) -> None:
+    """Refuse a size that the maps do not fit, in front of a flattened layer or of a window that is larger."""
+    try:
+        with torch.no_grad():
+            model.net(torch.zeros(1, len(model.mean), *model.input_size))
+    except RuntimeError as error:
+        (height, width), (usual_height, usual_width) = model.input_size, card.input_size
+        raise BadParameter(
+            f"{card.title} cannot read pictures of {width} × {height} pixels. Its usual size is {usual_width} × "
+            f"{usual_height}; leave the size out to take that."
+        ) from error
+
+
+def _by_channel(usual: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """What is usual for an architecture, for a network of it that is grey, or in colour, where that is not."""
+    return usual if len(usual) == channels else (sum(usual) / len(usual),) * channels
 
 
 def _numbers(name: str, given: Sequence[float] | None, usual: tuple[float, ...]) -> tuple[float, ...]:

@@ -17,6 +17,7 @@ from models import load_model
 from vizcore.images import prepare
 
 PAGE = "own_network"
+PAGES = ("overview", "layers", "anatomy", "heatmaps", "hiding", "arithmetic", "embedding")
 
 
 @pytest.fixture(autouse=True)
@@ -85,8 +86,41 @@ def test_class_names_and_file_names_are_shown_as_text(digits: dict[str, torch.Te
     app.file_uploader(key="class names").set_value(("names.txt", names.encode(), "text/plain")).run()
     press_open(app)
     assert chosen_in(app).model.labels[0] == HOSTILE
-    shown = texts(app) + [bar.proto.text for bar in app.progress]
-    assert not [text for text in shown if HOSTILE in text or "![x]" in text or "*3*" in text.replace("\\*", "")]
+    app.selectbox(key="class").set_value(HOSTILE).run()
+    for page in (PAGE, *PAGES):
+        app.switch_page(f"app_pages/{page}.py").run()
+        assert not app.exception
+        shown = texts(app) + [bar.proto.text for bar in app.progress]
+        assert not [text for text in shown if HOSTILE in text or "![x]" in text or "*3*" in text.replace("\\*", "")]
+
+
+def test_the_size_of_the_input_and_grey_can_be_chosen_and_what_is_guessed_is_called_so() -> None:
+    state = dict(load_model("all_conv", weights=None).net.state_dict())
+    stem = f"{load_model('all_conv', weights=None).layers['first_conv']}.weight"
+    app = bring(visit(PAGE), save(state | {stem: state[stem].sum(1, keepdim=True)}))
+    (architecture,) = [box for box in app.selectbox if box.label == "Architecture"]
+    architecture.set_value("all_conv").run()
+    press_open(app)
+    assert "guessed" in saying(app, "**Input**")
+    assert len(chosen_in(app).model.mean) == 1
+    app.number_input(key="side for all_conv").set_value(48).run()
+    press_open(app)
+    assert "guessed" not in saying(app, "**Input**")
+    assert "guessed" in saying(app, "**Normalisation**")
+    assert chosen_in(app).model.input_size == (48, 48)
+    assert chosen_in(app).view.pixels.shape == (1, 3, 48, 48)
+    app.switch_page("app_pages/layers.py").run()
+    assert not app.exception
+    (code, *_) = [block.value for block in app.code if "load_model" in block.value]
+    assert "architecture='all_conv', input_size=48)" in code
+
+
+def test_a_size_that_the_network_cannot_read_is_refused(digits: dict[str, torch.Tensor]) -> None:
+    app = bring(visit(PAGE), save(digits))
+    app.number_input(key="side for lenet5").set_value(64).run()
+    press_open(app)
+    assert "cannot read pictures of 64 × 64 pixels" in app.error[0].value.replace("\\", "")
+    assert chosen_in(app).model.name == common.DEFAULT_MODEL
 
 
 def test_the_wrong_number_of_class_names_is_refused_and_the_network_before_stays(

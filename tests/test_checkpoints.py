@@ -37,6 +37,7 @@ from models.checkpoints import MOST_BYTES, Checkpoint, read_bytes, read_file
 from models.loading import structure
 from models.matching import fill, matches, matches_of_timm
 from models.own import OwnNetwork, open_network, read_labels
+from vizcore.images import prepare
 from vizcore.records import BadParameter, BadWeights, LensError
 
 HOSTILE = r"![x](http://a/b.png)<img src=x onerror=alert(1)>$x$:red[a]"
@@ -217,6 +218,16 @@ def test_equal_files_have_one_name_and_anything_that_changes_answers_another(dig
     assert opened(dict(digits)).model.name == names[0]
 
 
+def test_another_size_of_the_input_is_taken_where_the_network_reads_it() -> None:
+    state = dict(load_model("all_conv", weights=None).net.state_dict())
+    usual, other = (opened(state, "all_conv", input_size=size) for size in (None, (48, 40)))
+    assert (usual.model.input_size, other.model.input_size, other.card.input_size) == ((32, 32), (48, 40), (48, 40))
+    assert usual.model.name != other.model.name
+    view = prepare(np.full((60, 90, 3), 128, np.uint8), other.model)
+    assert view.pixels.shape == (1, 3, 48, 40)
+    assert torch.isfinite(other.model.logits(view.pixels)).all()
+
+
 # ---- what is refused by its bytes ----------------------------------------------------------------------------
 
 
@@ -345,6 +356,13 @@ def test_c20_what_lies_beside_the_network_of_a_lightning_checkpoint_is_left_out_
         (lambda path: load_model(path, labels=5), r"labels is 5"),
         (lambda path: load_model(path, mean=0.5), r"mean is 0\.5; it must be 1 finite numbers"),
         (lambda path: load_model(path, std="abc"), r"std is 'abc'"),
+        (lambda path: load_model(path, input_size=5), r"input_size is 5; it must be a whole number from 8 to 1024"),
+        (lambda path: load_model(path, input_size=28.0), r"input_size is 28\.0; it must be a whole number"),
+        (lambda path: load_model(path, input_size=(28, 28, 1)), r"it must be a side, or \(height, width\)"),
+        (
+            lambda path: load_model(path, input_size=64),
+            r"cannot read pictures of 64 × 64 pixels\. Its usual size is 28",
+        ),
         (lambda path: load_model(path, weights=None), r"weights is None, but .* has weights of its own"),
     ],
 )
@@ -487,10 +505,46 @@ def test_c17_missing_and_extra_tensors_are_listed_the_first_five(digits: dict[st
 
 
 def test_c19_another_shape_is_said_with_both_shapes(digits: dict[str, Tensor]) -> None:
-    with pytest.raises(BadWeights, match=r"conv1\.weight is 6 × 3 × 5 × 5, not 6 × 1 × 5 × 5"):
-        opened(digits | {"conv1.weight": torch.zeros(6, 3, 5, 5)})
+    with pytest.raises(BadWeights, match=r"conv1\.weight is 6 × 2 × 5 × 5, not 6 × 1 × 5 × 5"):
+        opened(digits | {"conv1.weight": torch.zeros(6, 2, 5, 5)})
     with pytest.raises(BadWeights, match="last layer, which decides about classes"):
         opened(digits | {"fc3.bias": torch.zeros(7)})
+
+
+def test_another_stem_is_told_from_another_network() -> None:
+    state = dict(load_model("resnet18", weights=None).net.state_dict())
+    with pytest.raises(BadWeights, match="All else agrees: it is this network with another first convolution"):
+        opened(state | {"conv1.weight": torch.zeros(64, 3, 3, 3)}, "resnet18")
+    with pytest.raises(BadWeights) as caught:
+        opened(state | {"conv1.weight": torch.zeros(64, 3, 3, 3), "more": torch.zeros(3)}, "resnet18")
+    assert "All else agrees" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "channels"), [("resnet18", 1), ("lenet5", 3), ("mobilenet_v2", 1)])
+def test_a_network_may_read_grey_where_its_architecture_has_colour_and_the_other_way_round(
+    name: str, channels: int
+) -> None:
+    plain = load_model(name, weights=None)
+    state, stem = dict(plain.net.state_dict()), f"{plain.layers['first_conv']}.weight"
+    wide, narrow = sorted((len(plain.mean), channels), reverse=True)
+    grey = state[stem][:, :1].contiguous()
+    own = opened(state | {stem: grey if channels == 1 else grey.repeat(1, wide, 1, 1) / wide}, name)
+    assert any("first convolution reads" in note for note in own.notes)
+    assert (len(own.model.mean), len(own.card.std), narrow) == (channels, channels, 1)
+    pixels = torch.rand(1, 1, *plain.input_size).repeat(1, 3, 1, 1)  # grey
+    values = own.model.normalise(pixels)
+    assert values.shape[1] == channels
+    with torch.no_grad():
+        first = plain.net.get_submodule(plain.layers["first_conv"])
+        expected = torch.nn.functional.conv2d(
+            values.mean(1, keepdim=True),
+            grey,
+            first.bias,
+            first.stride,
+            first.padding,  # type: ignore[arg-type]
+        )
+        found = own.model.net.get_submodule(plain.layers["first_conv"])(values)
+    torch.testing.assert_close(found, expected)
 
 
 def test_c30_the_refusal_of_a_wrong_architecture_names_the_right_one() -> None:

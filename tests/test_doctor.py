@@ -34,7 +34,7 @@ def works(found: Report) -> dict[str, bool]:
 
 
 def test_a_plain_net_has_nothing_to_notice_and_everything_works() -> None:
-    found = report(nets.gap(), guessed=False)
+    found = report(nets.gap(), guessed=())
     assert {one.state for one in found.findings} == {GOOD}
     assert all(works(found).values())
     assert {row.title for row in CAM_METHODS.values()} < set(works(found))
@@ -198,9 +198,11 @@ def test_the_swing_is_that_of_the_probability_of_the_top_class() -> None:
 
 def test_a_guess_is_called_a_guess_and_a_given_one_is_not() -> None:
     model = nets.residual()
-    guess, given = (finding(report(model, guessed=guessed), "Normalisation") for guessed in (True, False))
+    guess, given = (finding(report(model, guessed=guessed), "Normalisation") for guessed in (("normalisation",), ()))
     assert (guess.state, "guessed" in guess.sentence) == (NOTICE, True)
     assert (given.state, "as given" in given.sentence) == (GOOD, True)
+    guess, given = (finding(report(model, guessed=guessed), "Input") for guessed in (("input size",), ()))
+    assert ("guessed" in guess.sentence, "guessed" in given.sentence) == (True, False)
 
 
 def test_channels_that_the_first_convolution_does_not_read_are_a_fault() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from vizcore.records import LensError, Model, check_pixels, probabilities
 
 GOOD, NOTICE, FAULT = "good", "notice", "fault"
 LISTED = 5
+SIZE, NORMALISATION = "input size", "normalisation"  # what a weights file does not say
 SWING = 0.1  # of a probability, that a guess may be wrong by before it is worth a notice
 # Pairs of (mean, std), the same for each channel unless they are by channel
 USUAL: dict[int, dict[str, tuple[tuple[float, ...], tuple[float, ...]]]] = {
@@ -99,9 +100,10 @@ class Report:
         return max(chances) - min(chances) if chances else 0.0
 
 
-def examine(model: Model, pixels: Tensor, *, guessed: bool = True) -> Report:
-    """Examine ``model`` on one picture, ``pixels`` (1, 3, H, W) in [0, 1]; ``guessed``: mean and std were not given.
+def examine(model: Model, pixels: Tensor, *, guessed: Collection[str] = (SIZE, NORMALISATION)) -> Report:
+    """Examine ``model`` on one picture, ``pixels`` (1, 3, H, W) in [0, 1].
 
+    ``guessed`` names what is known of the architecture only, and not of this network: its SIZE, its NORMALISATION.
     Costs about thirty passes, in which the lock is held. What the network does wrong is in the report and is not
     raised; BadParameter is, for other pixels.
     """
@@ -114,8 +116,8 @@ def examine(model: Model, pixels: Tensor, *, guessed: bool = True) -> Report:
             *_of_numbers(model),
             *_of_modules(model, seen),
             answers,
-            _of_input(model),
-            *_of_normalisation(model, found := _normalisations(model, pixels, answers), guessed),
+            _of_input(model, SIZE in guessed),
+            *_of_normalisation(model, found := _normalisations(model, pixels, answers), NORMALISATION in guessed),
         )
         verdicts = tuple(_tried(model, title, trial) for title, trial in _trials(model, pixels, found))
         return Report(model.name, findings, found, verdicts, before, state_of(model))
@@ -297,10 +299,12 @@ def _answers(model: Model, pixels: Tensor, seen: _Seen) -> Finding:
     return Finding("Answer", GOOD, f"{count:,} logits, one for each class.")
 
 
-def _of_input(model: Model) -> Finding:
+def _of_input(model: Model, guessed: bool) -> Finding:
     first = dict(model.net.named_modules()).get(model.layers.get("first_conv", ""))
     height, width = model.input_size
     shown = f"pictures are cut to {width} × {height} pixels (width × height)"
+    if guessed:
+        shown += ", guessed from the architecture: a weights file does not say it"
     if not isinstance(first, nn.Conv2d):
         return Finding("Input", NOTICE, f"No first convolution is named; {shown}.")
     size = " × ".join(map(str, reversed(first.kernel_size)))
