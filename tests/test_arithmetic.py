@@ -363,6 +363,13 @@ def test_a_place_outside_of_the_layer_is_refused(place: tuple[int, int, int], wo
         explain_unit(nets.gap(), nets.picture(dtype=torch.float32), "conv1", *place)
 
 
+def test_a_batch_norm_without_statistics_is_refused_in_words() -> None:
+    model = nets.gap()
+    model.net.bn1 = nn.BatchNorm2d(model.net.bn1.num_features, track_running_stats=False).eval().requires_grad_(False)
+    with pytest.raises(UnsupportedModel, match="keeps no statistics"):
+        explain_unit(model, nets.picture(dtype=torch.float32), "bn1", 3, 8, 9)
+
+
 def test_an_unknown_layer_and_one_that_is_not_written_out_are_refused_in_words() -> None:
     with pytest.raises(LayerNotFound, match="conv1"):
         explain_unit(nets.gap(), nets.picture(dtype=torch.float32), "conv11", 0)

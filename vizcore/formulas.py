@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vizcore.records import UnsupportedModel
+
 Index = tuple[int, ...]
 
 
@@ -129,14 +131,19 @@ def _logistic(x: float) -> float:
 
 def _batch_norm(
     x: float,
-    running_mean: float,
-    running_var: float,
+    running_mean: float | None,
+    running_var: float | None,
     weight: float | None = None,
     bias: float | None = None,
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Formula:
+    if running_mean is None or running_var is None:
+        raise UnsupportedModel(
+            "This batch norm keeps no statistics, and takes those of the whole map: one number depends on all of them. "
+            "Its arithmetic is not written out here."
+        )
     return normalised("Batch norm", x, running_mean, running_var, weight, bias, eps)
 
 
