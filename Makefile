@@ -1,6 +1,6 @@
 # CNN Lens: `make` lists what can be done. `run` and `test` do all the set-up themselves, once.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check bench load train train-photonet train-transformer chromium clean
+.PHONY: help run test test-fast check bench guards load train train-photonet train-transformer chromium clean
 .DELETE_ON_ERROR:
 
 PORT ?= 8501
@@ -37,6 +37,9 @@ bench: $(DEV) chromium ## Every benchmark, as ratios against peers
 	@set -e; for script in benchmarks/[!_]*.py; do \
 		echo; echo "== $$script"; PYTHONPATH=. $(PY) "$$script"; \
 	done
+
+guards: $(DEV) chromium ## Take away each guard against bad input once, and see a test fail; half an hour
+	$(PY) tests/guards.py $(ARGS)
 
 load: $(DEV) chromium ## Thirty people at one server, 25 minutes; ARGS="--clients 5 --seconds 20 --repeats 1" is short
 	PYTHONPATH=. $(PY) -m benchmarks.load $(ARGS)

@@ -1,0 +1,111 @@
+"""Remove each guard once, and see that a test fails: `make guards`.
+
+A guard is an ``if`` whose body ends in a raise or in a sentence that refuses, or an ``except`` that raises. Each is
+taken out of a copy of the project in turn, the condition made False or the exception another one, and the tests of its
+file are run there until one fails. A guard that no test misses is printed as MISSED, and the exit status is 1.
+
+    python tests/guards.py [file …]      # all files of TESTS, which takes about half an hour on two cores
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "build", "__pycache__", ".*_cache", "docs")
+TESTS = {  # of each file that refuses what people bring
+    "vizcore/photos.py": ("test_images.py",),
+    "vizcore/archives.py": ("test_archives.py",),
+    "models/archives.py": ("test_checkpoints.py",),
+    "models/checkpoints.py": ("test_checkpoints.py",),
+    "models/matching.py": ("test_checkpoints.py",),
+    "models/own.py": ("test_checkpoints.py",),
+    "models/safetensors_header.py": ("test_checkpoints.py",),
+    "app_pages/line.py": ("test_line.py",),
+    "app_pages/networks.py": ("test_memory_budget.py", "test_app_line.py"),
+    "app_pages/gate.py": ("test_server.py",),
+}
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A guard of a ``file``: what stands ``old`` at ``line``, from ``start`` to ``end`` of its text, and what is put in
+    its place, ``new``."""
+
+    file: str
+    line: int
+    start: int
+    end: int
+    old: str
+    new: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {' '.join(self.old.split())}"
+
+    def removed_from(self, text: bytes) -> bytes:
+        return text[: self.start] + self.new.encode() + text[self.end :]
+
+
+def guards_of(file: str, text: bytes) -> Iterator[Guard]:
+    """Every guard in the ``text`` of a file, from the top."""
+    starts = [0]
+    for line in text.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+    found: list[tuple[ast.expr, str]] = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.If) and _refuses(node.body[-1]):
+            found.append((node.test, "False"))
+        elif isinstance(node, ast.ExceptHandler) and node.type and isinstance(node.body[-1], ast.Raise):
+            found.append((node.type, "ZeroDivisionError"))
+    for expression, new in sorted(found, key=lambda one: (one[0].lineno, one[0].col_offset)):
+        assert expression.end_lineno is not None
+        assert expression.end_col_offset is not None
+        start = starts[expression.lineno - 1] + expression.col_offset
+        end = starts[expression.end_lineno - 1] + expression.end_col_offset
+        yield Guard(file, expression.lineno, start, end, text[start:end].decode(), new)
+
+
+def _refuses(last: ast.stmt) -> bool:
+    """Whether a statement raises something new, or returns a sentence."""
+    if isinstance(last, ast.Raise):
+        return last.exc is not None
+    value = last.value if isinstance(last, ast.Return) else None
+    return isinstance(value, ast.JoinedStr) or (isinstance(value, ast.Constant) and " " in str(value.value))
+
+
+def main(files: list[str]) -> int:
+    missed = count = 0
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "project"
+        shutil.copytree(ROOT, copy, ignore=LEFT_OUT)
+        for file in files or TESTS:
+            text = (copy / file).read_bytes()
+            if not _tests_pass(copy, file):
+                sys.exit(f"The tests of {file} fail already, with all its guards in place.")
+            for guard in guards_of(file, text):
+                (copy / file).write_bytes(guard.removed_from(text))
+                passed = _tests_pass(copy, file)
+                count, missed = count + 1, missed + passed
+                print("MISSED" if passed else "seen  ", guard, flush=True)
+            (copy / file).write_bytes(text)
+    print(f"{count - missed} of {count} guards are missed by a test when they are gone.")
+    return int(missed > 0)
+
+
+def _tests_pass(copy: Path, file: str) -> bool:
+    tests = [f"tests/{name}" for name in TESTS[file]]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}  # a guard may go and come within one tick of the clock
+    return subprocess.run(command, cwd=copy, env=environment, capture_output=True).returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
