@@ -13,7 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -136,6 +136,40 @@ def results() -> Results:
 
 
 @cache
+def pictures() -> Results:
+    return Results(memory.for_pictures(memory.budget()))
+
+
+def drawn(draw: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
+    """What ``draw`` makes of its arguments, kept for whoever asks for the same: arrays count by their content.
+
+    Drawing needs no turn: it takes hundredths of a second, but a page has a dozen pictures, and is drawn anew whenever
+    something on it changes. Streamlit's ``cache_data`` looks at a sample of a large array only, and counts no bytes.
+    """
+    key = draw.__qualname__, _content(arguments), _content(options)
+    return kept(key, lambda: draw(*arguments, **options))
+
+
+def kept(key: Hashable, draw: Callable[[], Result]) -> Result:
+    """`drawn`, where a key that names all of it is known and shorter."""
+    found: Result | None = pictures().get(key)
+    if found is None:
+        found = draw()
+        pictures().put(key, found, 0.0)
+    return found
+
+
+def _content(argument: Any) -> Hashable:
+    if isinstance(argument, np.ndarray):
+        return argument.shape, argument.dtype.str, sha256(np.ascontiguousarray(argument).data).digest()
+    if is_dataclass(argument):
+        return type(argument), _content(vars(argument))
+    if isinstance(argument, Mapping):
+        return _content(tuple(argument.items()))
+    return tuple(map(_content, argument)) if isinstance(argument, (list, tuple)) else argument
+
+
+@cache
 def line() -> Line:
     return Line()
 
@@ -171,13 +205,19 @@ def make_room(seconds: float) -> None:
     need = (memory.LONG_MB if seconds >= LONG else memory.SHORT_MB) * memory.MB
     if memory.resident() + need <= memory.budget():
         return
-    results().drop_large()
-    memory.give_back()
+    let_go()
     if (taken := memory.resident()) + need > memory.budget():
         raise Busy(
             f"The server has no memory for this now: {taken / memory.MB:,.0f} of {memory.budget() / memory.MB:,.0f} MB "
             "are taken. Try again when others have gone, or choose a smaller network; nothing that you chose is lost."
         )
+
+
+def let_go() -> None:
+    """Give back what can be computed and drawn again."""
+    results().drop_large()
+    pictures().clear()
+    memory.give_back()
 
 
 def person() -> str:
@@ -248,8 +288,7 @@ def turn(questions: Sequence[Hashable], seconds: float | None = None) -> Iterato
         outcome = "failed"
         if not is_out_of_memory(error):
             raise
-        results().drop_large()
-        memory.give_back()
+        let_go()
         say_no(
             "This is too large for this server's memory. Choose a smaller network or picture, or try again later.", kind
         )
@@ -310,13 +349,13 @@ def _answer_or_refusal(found: Any) -> Any:
 @dataclass(frozen=True, eq=False)
 class Brought:
     """A network that somebody brought, for this visit only. ``call`` is the Python that loads it; ``notes`` are
-    sentences about what was done to its file; ``guessed``: mean and standard deviation are the architecture's."""
+    sentences about what was done to its file; ``guessed`` is as `vizcore.doctor.examine` has it."""
 
     model: Any
     card: Card
     call: str
     notes: tuple[str, ...]
-    guessed: bool
+    guessed: tuple[str, ...]
 
 
 def brought() -> Brought | None:

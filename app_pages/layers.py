@@ -8,22 +8,22 @@ from streamlit_image_coordinates import streamlit_image_coordinates
 from app_pages import common, growth, takeaway, views
 from vizcore import spectra
 from vizcore.filters import ORDERS, convolutions, order
-from vizcore.images import Montage, Scale, to_png
+from vizcore.images import Scale, montage
 from vizcore.records import ActivationMaps, Filters
 
 here = common.chosen()
 
 
-def clicked_tile(sheet: Montage, key: str) -> int | None:
+def clicked_tile(sheet: views.Sheet, key: str) -> int | None:
     """The tile under the latest click on a montage that was shown at another size."""
     click = st.session_state.get(key)
     if not click or not click.get("width"):
         return None
-    height, width = sheet.picture.shape[:2]
-    return sheet.index_at(click["x"] * width / click["width"], click["y"] * height / click["height"])
+    height, width = sheet.size
+    return sheet.layout.index_at(click["x"] * width / click["width"], click["y"] * height / click["height"])
 
 
-def show_sheet(sheet: Montage, numbers: np.ndarray, key: str) -> None:
+def show_sheet(sheet: views.Sheet, numbers: np.ndarray, key: str) -> None:
     """A montage whose tiles can be clicked: the channel under the click becomes the chosen one."""
 
     def choose() -> None:
@@ -31,9 +31,7 @@ def show_sheet(sheet: Montage, numbers: np.ndarray, key: str) -> None:
         if tile is not None:
             st.session_state["channel"] = int(numbers[tile])
 
-    streamlit_image_coordinates(
-        sheet.picture, width="stretch", key=key, on_click=choose, cursor="pointer", png_compression_level=1
-    )
+    streamlit_image_coordinates(sheet, width="stretch", key=key, on_click=choose, cursor="pointer")
 
 
 def show_filters() -> None:
@@ -68,8 +66,8 @@ def show_filters() -> None:
     numbers = order(bank, sort)
     left, right = st.columns(2, gap="medium")
     with left:
-        sheet = views.filter_sheet(bank, numbers, each)
-        views.show_picture(to_png(sheet.picture), f"{len(numbers)} filters of {first}")
+        sheet = views.sheet(views.filter_sheet, bank, numbers, each)
+        views.show_picture(sheet.file, f"{len(numbers)} filters of {first}")
         st.caption(
             f"The {len(numbers)} kernels of {common.plain(first)}, {bank.values.shape[3]} × {bank.values.shape[2]} "
             f"pixels{', in the colours that they look for' * bool(bank.channel_names)}. {words_of_scale(bank, each)}"
@@ -85,8 +83,8 @@ def show_filters() -> None:
     with right:
         scale = Scale.of(maps.values)
         values = views.shrink(maps.values[numbers])
-        sheet = views.montage(values, scale, columns=sheet.columns, gap=2, tile=40)
-        views.show_picture(to_png(sheet.picture), f"The maps of {first}, in the same order")
+        sheet = views.sheet(montage, values, scale, columns=sheet.layout.columns, gap=2, tile=40)
+        views.show_picture(sheet.file, f"The maps of {first}, in the same order")
         views.show_scale(scale, "one scale for all maps")
         st.caption("Where each filter found its pattern in this picture, in the same places of the grid.")
     takeaway.offer_sheet(
@@ -195,7 +193,7 @@ def show_maps(layer: str) -> None:
     place = int(np.flatnonzero(numbers == channel)[0])
     size = f"{maps.values.shape[2]} × {maps.values.shape[1]}"
     st.markdown(f"**All {count} maps** of {common.plain(layer)}, {size} each. Click one to enlarge it above.")
-    sheet = views.map_sheet(maps.values[numbers], ordered, highlight=(place,))
+    sheet = views.sheet(views.map_sheet, maps.values[numbers], ordered, highlight=(place,))
     show_sheet(sheet, numbers, f"sheet {model.name} {layer} {sort}")
     if not isinstance(scale, list):
         views.show_scale(scale, "activation")
@@ -282,8 +280,8 @@ def show_kernel(layer: str, channel: int) -> None:
     )
     if bank.channel_names:
         st.caption(f"From the left: {', '.join(bank.channel_names)}.")
-    sheet = views.montage(kernel, scale, columns=min(len(kernel), 24), gap=2, tile=40)
-    views.show_picture(to_png(sheet.picture), f"The slices of kernel {channel} of {layer}", width="content")
+    sheet = views.sheet(montage, kernel, scale, columns=min(len(kernel), 24), gap=2, tile=40)
+    views.show_picture(sheet.file, f"The slices of kernel {channel} of {layer}", width="content")
     with st.container(width=320):
         views.show_scale(scale, "weight")
 

@@ -1,8 +1,8 @@
 """How much memory the server may take, and what it is for.
 
 CNN_LENS_MEMORY_MB says how much the whole process may take; without it, what a server of 2 GB can spare. Of that, some
-is Python, torch and Streamlit themselves, some is kept free for a long run, a share holds the latest results, and what
-is left holds networks.
+is Python, torch and Streamlit themselves, some is kept free for a long run, shares hold the latest results and the
+latest pictures that were drawn of them, and what is left holds networks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MB = 10**6
 DEFAULT_MB = 1800
 PROGRAM_MB = 450  # Python with torch and Streamlit, before any network is loaded
 LONG_MB, SHORT_MB = 600, 100  # that a turn may need: a bound that holds for every method, and a pass with its gradient
-RESULTS_SHARE = 0.07
+RESULTS_SHARE, PICTURES_SHARE = 0.05, 0.04
 STATM = Path("/proc/self/statm")
 ARENA_MAX = -8  # M_ARENA_MAX of glibc's malloc.h
 
@@ -43,8 +43,12 @@ def for_results(whole: int) -> int:
     return int(RESULTS_SHARE * whole)
 
 
+def for_pictures(whole: int) -> int:
+    return int(PICTURES_SHARE * whole)
+
+
 def for_networks(whole: int) -> int:
-    return max(whole - for_results(whole) - (PROGRAM_MB + LONG_MB) * MB, 100 * MB)
+    return max(whole - for_results(whole) - for_pictures(whole) - (PROGRAM_MB + LONG_MB) * MB, 100 * MB)
 
 
 def resident() -> int:

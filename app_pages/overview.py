@@ -7,7 +7,7 @@ from app_pages import common, picture_sets, takeaway, views
 from app_pages.occlusion_runs import Occlusion, words_of
 from app_pages.warp import show_warp
 from vizcore.filters import order
-from vizcore.images import Scale, to_png
+from vizcore.images import Scale, montage, to_png
 from vizcore.occlusion import Unfinished
 from vizcore.records import LensError, Scores
 
@@ -25,7 +25,7 @@ with photo:
     st.caption(common.plain(f"{here.title}, {width} × {height} pixels. The frame holds what the network saw."))
 with seen:
     st.subheader("What it saw", anchor=False)
-    views.show_picture(to_png(views.as_seen(here)), "The pixels that the network received")
+    views.show_picture(common.drawn(to_png, views.as_seen(here)), "The pixels that the network received")
     colour = "in grey" if len(model.mean) == 1 else "in colour"
     st.caption(f"{model.input_size[1]} × {model.input_size[0]} pixels, {colour}.")
 with classes:
@@ -54,7 +54,7 @@ show_warp(here)
 
 def show_filters() -> None:
     bank = views.bank_of(here)
-    views.show_picture(to_png(views.filter_sheet(bank, order(bank)).picture), "First-layer filters")
+    views.show_picture(views.sheet(views.filter_sheet, bank, order(bank)).file, "First-layer filters")
     st.caption(f"**Filters.** The {len(bank.values)} patterns that the first layer looks for.")
     st.page_link("app_pages/layers.py", label="Layers", icon=":material/layers:")
 
@@ -64,8 +64,8 @@ def show_maps() -> None:
     (maps,) = views.maps_of(here, layer.name)
     strongest = maps.strengths.argsort()[::-1][:9]
     values = views.shrink(maps.values[strongest])
-    sheet = views.montage(values, Scale.of(values), columns=3, gap=2, tile=56)
-    views.show_picture(to_png(sheet.picture), f"The {len(strongest)} strongest activation maps of {layer.name}")
+    sheet = views.sheet(montage, values, Scale.of(values), columns=3, gap=2, tile=56)
+    views.show_picture(sheet.file, f"The {len(strongest)} strongest activation maps of {layer.name}")
     shown = f"the {len(strongest)} strongest channels" if len(strongest) < len(maps.values) else "all its channels"
     colours = "red positive, blue negative" if (values < 0).any() else "bright is strong"
     st.caption(f"**Activation maps.** Where the first layer found its patterns: {shown}, {colours}.")
@@ -134,7 +134,7 @@ def show_embedding() -> None:
             return
         with place.container():
             drawn = picture_sets.draw(here, pictures, layer)
-    picture = picture_sets.dots(drawn.feature_map, drawn.labels, small=True)
+    picture = common.drawn(picture_sets.dots, drawn.feature_map, drawn.labels, small=True)
     views.show_picture(picture, f"t-SNE of {len(drawn.labels)} pictures, coloured by class")
     st.caption(f"**t-SNE.** {len(drawn.labels):,} pictures; what the network finds alike lies close together.")
     st.page_link("app_pages/embedding.py", label="Embedding", icon=":material/scatter_plot:")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import math
-from dataclasses import replace
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import streamlit as st
@@ -15,6 +16,7 @@ from vizcore import activations, cam, filters, spectra
 from vizcore.arithmetic import UnitArithmetic, explain_unit
 from vizcore.hooks import stages
 from vizcore.images import (
+    Box,
     Montage,
     Scale,
     colour_bar,
@@ -113,14 +115,18 @@ def laid(here: common.Chosen, heat: Heatmap | np.ndarray, scale: Scale | None = 
     if isinstance(heat, Heatmap):
         scale = scale or Scale.of(heat)
         heat = in_place(here, heat.values, heat.layer)
-    return to_png(overlay(photo, heat, box, scale=scale, alpha=blend))
+    return common.drawn(_laid, photo, heat, box, scale or Scale.of(heat), blend)
+
+
+def _laid(photo: np.ndarray, values: np.ndarray, box: Box, scale: Scale, blend: float) -> bytes:
+    return to_png(overlay(photo, values, box, scale=scale, alpha=blend))
 
 
 def live(here: common.Chosen, heat: Heatmap, scale: Scale, blend: float = 0.6) -> str:
     """As `laid`, but smaller, and an address that holds the picture itself: a file would be gone before it is fetched,
     as soon as the next one takes its place."""
     photo, box = shown(here, PHOTO_LIVE)
-    picture = to_png(overlay(photo, heat, box, scale=scale, alpha=blend))
+    picture = _laid(photo, heat.values, box, scale, blend)  # not to be kept: the next one is other
     return f"data:image/png;base64,{base64.b64encode(picture).decode()}"
 
 
@@ -142,11 +148,15 @@ def title_of(heat: Heatmap) -> str:
 def framed(here: common.Chosen) -> bytes:
     """The photo with a frame around what the network saw."""
     photo, box = shown(here)
+    return common.drawn(_framed, photo, box, len(photo) > len(here.photo))
+
+
+def _framed(photo: np.ndarray, box: Box, enlarged: bool) -> bytes:
     picture = frame(photo, box)
-    return to_png(picture) if len(photo) > len(here.photo) else to_jpeg(picture)
+    return to_png(picture) if enlarged else to_jpeg(picture)
 
 
-def shown(here: common.Chosen, most: int = PHOTO_MOST) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+def shown(here: common.Chosen, most: int = PHOTO_MOST) -> tuple[np.ndarray, Box]:
     """The photo at the size of a page, and the box of what the network saw in it.
 
     Each pixel of a tiny photo is made a square, so that it stays sharp; a large one is reduced.
@@ -156,7 +166,7 @@ def shown(here: common.Chosen, most: int = PHOTO_MOST) -> tuple[np.ndarray, tupl
     if factor > 1:
         photo = here.photo.repeat(int(factor), 0).repeat(int(factor), 1)
     else:
-        photo = thumbnail(here.photo, most)
+        photo = common.kept(("shown", here.digest, most), lambda: thumbnail(here.photo, most))
         factor = max(photo.shape[:2]) / longer
     left, top, right, bottom = (round(edge * factor) for edge in here.view.box)
     return photo, (left, top, min(right, photo.shape[1]), min(bottom, photo.shape[0]))
@@ -170,6 +180,33 @@ def summary_of(here: common.Chosen) -> Heatmap:
     except UnsupportedModel:
         return heat_of(here, "hires_cam", here.target, layer)
     return heat_of(here, "grad_cam", here.target, layer)
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """A montage as a PNG ``file``; ``size`` is (height, width), and ``layout`` says what lies where, without pixels."""
+
+    file: bytes
+    size: tuple[int, int]
+    layout: Montage
+
+    @classmethod
+    def of(cls, montage: Montage) -> Sheet:
+        height, width = montage.picture.shape[:2]
+        return cls(to_png(montage.picture), (height, width), replace(montage, picture=np.empty((0, 0, 3), np.uint8)))
+
+    def save(self, file: BinaryIO, **_: object) -> None:
+        """Write it, as Pillow's pictures do."""
+        file.write(self.file)
+
+
+def sheet(draw: Callable[..., Montage], *arguments: Any, **options: Any) -> Sheet:
+    """A montage by ``draw``, made once for whoever asks for the same; see `common.drawn`."""
+    return common.drawn(_sheet, draw, *arguments, **options)
+
+
+def _sheet(draw: Callable[..., Montage], *arguments: Any, **options: Any) -> Sheet:
+    return Sheet.of(draw(*arguments, **options))
 
 
 def map_sheet(values: np.ndarray, scale: Scale | list[Scale], highlight: tuple[int, ...] = ()) -> Montage:
@@ -216,7 +253,10 @@ def sheet_columns(count: int) -> int:
 
 def enlarged(values: np.ndarray, scale: Scale, least: int = 336, colormap: str | None = None) -> bytes:
     """One map (h, w) as PNG, each value a square."""
-    factor = max(1, -(-least // max(values.shape)))
+    return common.drawn(_enlarged, values, scale, max(1, -(-least // max(values.shape))), colormap)
+
+
+def _enlarged(values: np.ndarray, scale: Scale, factor: int, colormap: str | None) -> bytes:
     return to_png(to_colours(values, scale, colormap).repeat(factor, 0).repeat(factor, 1))
 
 
@@ -231,13 +271,17 @@ def show_scale(scale: Scale, unit: str, colormap: str | None = None) -> None:
     """A scale bar with its numbers."""
     with st.container(gap="xxsmall"):
         show_picture(
-            to_png(colour_bar(scale, width=512, height=10, colormap=colormap)),
+            common.drawn(_bar, scale, colormap),
             f"Colours from {number(scale.low)} on the left to {number(scale.high)} on the right",
         )
         row = st.container(horizontal=True, horizontal_alignment="distribute", gap="small")
         row.caption(common.plain(number(scale.low)), width="content")
         row.caption(common.plain(unit), width="content")
         row.caption(common.plain(number(scale.high)), width="content")
+
+
+def _bar(scale: Scale, colormap: str | None) -> bytes:
+    return to_png(colour_bar(scale, width=512, height=10, colormap=colormap))
 
 
 def number(value: float) -> str:

@@ -34,8 +34,8 @@ def take(networks: Networks, name: str, size: int = 40) -> Loaded:
 
 def test_the_parts_of_the_budget_add_up_to_it() -> None:
     whole = 3000 * MB
-    parts = memory.for_results(whole) + memory.for_networks(whole) + (memory.PROGRAM_MB + memory.LONG_MB) * MB
-    assert parts == pytest.approx(whole, abs=MB)
+    shares = memory.for_results(whole) + memory.for_pictures(whole) + memory.for_networks(whole)
+    assert shares + (memory.PROGRAM_MB + memory.LONG_MB) * MB == pytest.approx(whole, abs=MB)
 
 
 def test_by_default_a_server_of_2_gb_holds_the_largest_network_of_the_catalogue() -> None:

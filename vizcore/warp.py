@@ -70,7 +70,8 @@ class Warp:
 
 def warping_layer(model: Model) -> str | None:
     """The layer that warps the picture, or None where there is none. No forward pass."""
-    return next((name for name, module in model.net.named_modules() if name and hasattr(module, "warps_by")), None)
+    modules = model.net.named_modules()
+    return next((name for name, module in modules if name and hasattr(type(module), "warps_by")), None)
 
 
 def is_behind_warp(model: Model, layer: str | None) -> bool:
