@@ -57,6 +57,8 @@ async def warm_up(server: object) -> AsyncIterator[None]:
     from app_pages import common, journal, memory
 
     journal.begin()
+    if common.is_public():
+        st.set_option("client.showErrorDetails", "none")  # not even the kind of an unforeseen error
     memory.use_few_arenas()
     if complaint := memory.complaint():
         print(complaint, file=sys.stderr)

@@ -124,7 +124,7 @@ def choose_hiding(shown: bool) -> Occlusion:
     if not shown:
         return Occlusion(here, window, stride)
     row = st.container(horizontal=True, vertical_alignment="bottom")
-    sizes = {"min_value": 1, "max_value": shorter, "step": 1, "width": 150, "persist_state": "session"}
+    sizes = {"min_value": 1, "max_value": shorter, "step": 1, "width": 150, "bind": "query-params"}
     return Occlusion(
         here,
         window=row.number_input(

@@ -15,6 +15,7 @@ from vizcore.records import Heatmap, Progress
 
 ESTIMATE_PASSES = 2.5  # what a forward and a backward pass cost, measured in forward passes
 PREPARING = 1.0  # seconds: more than it takes to see what a window can change, which is done once for a network
+LEAST_GAIN = 3.0  # over a pass for each window, of most networks
 WINDOWS = ("window", "windows")
 
 
@@ -134,6 +135,7 @@ class Occlusion:
 
     @property
     def seconds(self) -> float:
+        """About so long a run takes; before there was one, at most."""
         rate = common.recall(self._rate)
         return self.windows / rate if rate else self.windows * views.seconds_a_pass(self.here) + PREPARING
 
@@ -144,7 +146,7 @@ class Occlusion:
         return common.known_each(
             {target: self.key(target) for target in targets},
             lambda still_open: self._run(still_open, progress, show),
-            self.seconds,
+            self.seconds if common.recall(self._rate) else self.seconds / LEAST_GAIN,
         )
 
     def _estimate_key(self, target: int) -> tuple[object, ...]:

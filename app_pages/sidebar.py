@@ -94,11 +94,14 @@ def _say_what_is_missing(asked: dict[str, str], model: Any) -> None:
     samples = [sample.title for sample in list_samples()]
     there = {"model": [known.title for known in list_models()], "picture": samples, "digit": samples}
     there["class"] = [TOP, *model.labels]
+    if "layer" in asked or "cam_layer" in asked:
+        layers = common.layers_of(model.name, model.weights is None)
+        there["layer"] = there["cam_layer"] = [layer.name for layer in layers if len(layer.shape) == 3]
     for what, names in there.items():
         if what in asked and asked[what] not in names:
             st.session_state["notice"] = (
-                f"The link asks for the {what} “{asked[what][:80]}”, which is not here. What is chosen on the left is "
-                "shown."
+                f"The link asks for the {what.removeprefix('cam_')} “{asked[what][:80]}”, which is not here. Another "
+                "one is shown."
             )
 
 

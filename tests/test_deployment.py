@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+import streamlit as st
 from streamlit import config
 
-from app_pages import gate, line, memory
+import app
+from app_pages import common, gate, journal, line, memory
 from models import checkpoints
 from vizcore import archives, photos
 
@@ -44,13 +48,33 @@ def test_every_setting_of_streamlit_that_is_named_exists() -> None:
         f"{gate.MOST_FILES} files and {gate.MOST_MB} MB; {gate.MOST_MB_WITH_NETWORKS} MB where networks",
         f"{line.MOST_OF_ONE} of one visit, {line.MOST_WAITING} of all",
         f"Of the {memory.DEFAULT_MB:,} MB, Python, torch and Streamlit take about {memory.PROGRAM_MB}, a costly run "
-        f"up to {memory.LONG_MB}, results of all visits {memory.RESULTS_SHARE:.0%}".replace("%", " %"),
+        f"up to {memory.LONG_MB}, results of all visits {memory.RESULTS_SHARE:.0%}, the pictures drawn\nof them "
+        f"{memory.PICTURES_SHARE:.0%}".replace("%", " %"),
         f"about {memory.for_networks(memory.DEFAULT_MB * memory.MB) // memory.MB // 10 * 10} MB, so that VGG-16",
         f"{2 * memory.PROGRAM_MB} is the least",
     ],
 )
 def test_every_limit_that_is_named_is_the_one_that_holds(limit: str) -> None:
     assert limit in PAGE
+
+
+@pytest.mark.parametrize(("setting", "shown"), [("1", "none"), ("", "type")])
+def test_who_is_in_public_is_shown_nothing_of_an_error(
+    setting: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CNN_LENS_PUBLIC", setting)
+    for part, name in ((common, "warm_up"), (journal, "begin"), (memory, "use_few_arenas")):
+        monkeypatch.setattr(part, name, lambda: None)  # what this process is not to be
+
+    async def start() -> None:
+        async with app.warm_up(None):
+            assert st.get_option("client.showErrorDetails") == shown
+
+    try:
+        with ThreadPoolExecutor(1) as apart:  # this thread may have a loop already, that of the browser
+            apart.submit(lambda: asyncio.run(start())).result()
+    finally:
+        st.set_option("client.showErrorDetails", "type")
 
 
 def test_the_line_of_the_log_that_is_shown_has_the_fields_that_are_written() -> None:

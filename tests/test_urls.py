@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 from browser import IDLE, WAIT, images, wait_until_idle
 from playwright.sync_api import Browser, Page, expect
-from test_app import chosen, saying, visit
+from test_app import as_markdown_shows, chosen, saying, visit
 from visitor import Visitor
 
 Person = Callable[..., Page]
@@ -30,7 +30,9 @@ def test_a_link_that_asks_for_what_is_not_there_shows_the_default_and_says_so(qu
 
 @pytest.mark.parametrize(("model", "layer"), [("LeNet-5", "blocks.3"), ("EfficientNet-Lite0", "conv2")])
 def test_a_layer_of_another_network_in_a_link_gives_way_to_one_that_is_there(model: str, layer: str) -> None:  # U2
-    app = visit("layers", model=model, layer=layer)
+    app = visit(model=model, layer=layer)
+    assert f"asks for the layer “{layer}”, which is not here" in as_markdown_shows(saying(app, "The link asks"))
+    app.switch_page("app_pages/layers.py").run()
     assert not app.exception
     assert not app.error
     assert chosen(app).model.title == model
@@ -38,7 +40,7 @@ def test_a_layer_of_another_network_in_a_link_gives_way_to_one_that_is_there(mod
 
 
 def test_a_link_that_names_what_is_there_says_nothing() -> None:  # U1
-    app = visit(model="LeNet-5", digit="Digit 7")
+    app = visit(model="LeNet-5", digit="Digit 7", layer="conv2", cam_layer="conv1")
     assert not app.info
     assert not app.exception
 
