@@ -39,6 +39,7 @@ DRAWING = 0.25  # of the time of a run, for the pictures of what is known so far
 
 PHOTO_MB, PHOTO_MB_IN_PUBLIC = 15, 6
 LARGE = 100_000  # bytes of a result
+LATER = ("torch._dynamo", "matplotlib.figure", "pandas", "sklearn.manifold")  # that pages ask for when they need them
 WORTH_SAYING = 0.4  # seconds of waiting that are
 
 Question = TypeVar("Question", bound=Hashable)
@@ -483,7 +484,9 @@ def warm_up() -> None:
         scores_of(model, photo)
     except LensError:
         pass  # the first visitor is told, in the page
-    import_module("torch._dynamo")  # takes seconds: torch asks for it when somebody first hides a window
+    for library in LATER:
+        import_module(library)
+    memory.freeze()
 
 
 def chosen() -> Chosen:

@@ -54,6 +54,19 @@ def test_the_environment_says_how_much(setting: str, expected: int, monkeypatch:
     assert ("must be a whole number" in memory.complaint()) == (setting not in ("3000", ""))
 
 
+def test_after_the_start_the_garbage_collector_has_next_to_nothing_to_look_at() -> None:
+    lines = (
+        "import gc",
+        "from app_pages import common",
+        "common.warm_up()",
+        "print(gc.get_freeze_count(), len(gc.get_objects()))",
+    )
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True)
+    frozen, left = map(int, done.stdout.split())
+    assert frozen > 200_000  # objects: torch and Streamlit
+    assert left < 0.01 * frozen
+
+
 def test_a_network_is_loaded_once_and_kept() -> None:
     networks = Networks(100 * MB)
     assert take(networks, "a") is take(networks, "a")
