@@ -147,7 +147,7 @@ def drawn(draw: Callable[..., Result], *arguments: Any, **options: Any) -> Resul
     Drawing needs no turn: it takes hundredths of a second, but a page has a dozen pictures, and is drawn anew whenever
     something on it changes. Streamlit's ``cache_data`` looks at a sample of a large array only, and counts no bytes.
     """
-    key = draw.__qualname__, _content(arguments), _content(options)
+    key = draw.__module__, draw.__qualname__, _content(arguments), _content(options)
     return kept(key, lambda: draw(*arguments, **options))
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MOST_MB = 300
 OPENING = 3.0  # seconds: as long as it takes to start a process that reads a pickle
+MOST_SIDE = 512  # pixels: with larger pictures a turn needs more memory than is kept free for it
 MOST_PARAMETERS = 150_000_000  # of a network of timm: the largest of the catalogue has 144 million
 USUAL = "as usual for the architecture (a guess)"
 NORMALISED = {
@@ -126,7 +127,7 @@ def choose_preparation(checkpoint: Checkpoint, architecture: str) -> dict[str, A
     """``input_size``, ``mean`` and ``std`` for `open_network`, without those that are to be guessed."""
     from models.catalogue import find_card
     from models.matching import channels_read
-    from models.own import LEAST_SIDE, MOST_SIDE
+    from models.own import LEAST_SIDE
 
     card, options = find_card(architecture), dict[str, Any]()
     side = st.number_input(

@@ -2,8 +2,8 @@
 
 Jaderberg, Simonyan, Zisserman & Kavukcuoglu, *Spatial Transformer Networks*, NeurIPS 2015: six numbers θ, computed from
 the picture itself, take each place (x, y) of a new picture to the place θ · (x, y, 1) of the old one, where it is read.
-A layer that does this says so by an attribute ``warps_by``, the name of the layer inside it that gives the six numbers;
-it is the first thing that the net does with the picture.
+A layer that does this says so by an attribute of its class, ``warps_by``, the name of the layer inside it that gives
+the six numbers; it is the first thing that the net does with the picture.
 
 What the net computes behind that layer lies in the new picture. `laid_back` takes it to the old one.
 """
