@@ -9,14 +9,14 @@ from streamlit.delta_generator import DeltaGenerator
 from app_pages import common, views
 from app_pages.heatmap_cells import Known, Look, places_for, show_maps
 from app_pages.occlusion_runs import Occlusion, words_of
-from vizcore.cam import CAM_METHODS, cam
+from vizcore.cam import CAM_METHODS, cam, cam_grid
 from vizcore.images import Scale
 from vizcore.occlusion import BASELINES, SCORES, Unfinished
 from vizcore.records import Heatmap, LensError, Progress
 
 here = common.chosen()
 model = here.model
-GRADIENT_PASSES = 1.3  # what a gradient method takes at most, measured in forward passes
+GRADIENT = 0.3  # of a forward pass: what the gradients for a class take at most, measured
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,21 @@ class Grid:
             None if self.passes(method) == 1 else self.passes(method) * views.seconds_a_pass(here),
         )
 
+    def compute_together(self, cells: list[tuple[str, int]]) -> None:
+        """The maps of ``cells`` that take about a pass, in one for all, known from now on. Raises their refusals."""
+
+        def maps_of(unknown: list[tuple[str, int]]) -> list[Heatmap | LensError]:
+            methods, targets = (list(dict.fromkeys(each)) for each in zip(*unknown, strict=True))
+            found = cam_grid(model, here.view.pixels, targets, methods, self.layer)
+            return [found[cell] for cell in unknown]
+
+        common.known_each({cell: self.key(*cell) for cell in cells}, maps_of, seconds_of(cells))
+
 
 def seconds_of(quick: list[tuple[str, int]]) -> float:
-    """How long gradient methods take on this machine."""
-    return GRADIENT_PASSES * len(quick) * views.seconds_a_pass(here)
+    """How long maps that take about a pass take on this machine, together."""
+    targets = {target for _, target in quick}
+    return (1 + GRADIENT * len(targets)) * views.seconds_a_pass(here) if quick else 0.0
 
 
 def choose_methods() -> list[str]:
@@ -159,10 +170,9 @@ def compute_quick(grid: Grid, cells: list[tuple[str, int]], to_estimate: list[in
     slow = seconds_of(cells) + grid.occlusion.seconds_to_estimate(to_estimate) > 0.5
     place = st.container()  # there without a bar as well: what stands below keeps its place from run to run
     with place, common.running("Computing the maps") if slow else nullcontext(lambda done, total: None) as progress:
-        for done, cell in enumerate(cells, 1):
-            with suppress(LensError):  # its row says why
-                grid.compute(*cell)
-            progress(done, len(cells) + len(to_estimate))
+        with suppress(LensError):  # its row says why
+            grid.compute_together(cells)
+        progress(len(cells), len(cells) + len(to_estimate))
         with suppress(LensError):
             grid.occlusion.estimates(to_estimate)
 

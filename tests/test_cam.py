@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from models.torchvision_guard import guarded_import
-from vizcore.cam import CAM_METHODS, GRADIENT_FORMULAS, cam
+from vizcore.cam import CAM_METHODS, GRADIENT_FORMULAS, cam, cam_grid
 from vizcore.hooks import trace
 from vizcore.records import BadParameter, LayerNotFound, Model, UnsupportedModel
 
@@ -349,6 +349,56 @@ def test_progress_ends_at_its_total_and_never_goes_back(method: str) -> None:
     assert list(done) == sorted(set(done))
     assert done[-1] == totals[-1]
     assert set(totals) == {10 if method in PASSES else 1}
+
+
+# Many of one pass
+
+
+@pytest.mark.parametrize(("build", "layer"), PLACES)
+def test_a_grid_has_each_map_as_it_is_alone_of_one_pass(build, layer: str) -> None:
+    model, pixels = build(), nets.picture(3, SMALL).float()
+    methods, targets, passes = [method for method in CAM_METHODS if method not in PASSES], [0, 2, 1], []
+    handle = model.net.register_forward_hook(lambda *_: passes.append(1))
+    try:
+        found = cam_grid(model, pixels, targets, methods, layer)
+    finally:
+        handle.remove()
+    assert passes == [1]
+    assert list(found) == [(method, target) for method in methods for target in targets]
+    for (method, target), heat in found.items():
+        if isinstance(heat, UnsupportedModel):
+            with pytest.raises(UnsupportedModel) as refusal:
+                cam(model, pixels, target, method, layer)
+            assert str(heat) == str(refusal.value)
+            continue
+        alone = cam(model, pixels, target, method, layer)
+        assert np.array_equal(heat.values, alone.values)
+        assert {**vars(heat), "values": None} == {**vars(alone), "values": None}
+
+
+def test_what_a_grid_is_asked_twice_is_there_once_and_nothing_asked_is_nothing_answered() -> None:
+    model, pixels = nets.gap(), nets.picture().float()
+    assert list(cam_grid(model, pixels, [1, np.int64(1)], ["grad_cam", "grad_cam"])) == [("grad_cam", 1)]
+    assert cam_grid(model, pixels, [], ["grad_cam"]) == cam_grid(model, pixels, [1], []) == {}
+
+
+@pytest.mark.parametrize("method", PASSES)
+def test_a_grid_refuses_what_takes_many_passes(method: str) -> None:
+    with pytest.raises(BadParameter, match=r"takes a pass for each channel"):
+        cam_grid(nets.gap(), nets.picture().float(), [0], ["grad_cam", method])
+
+
+@pytest.mark.parametrize("target", [-1, 5, True])
+def test_a_grid_refuses_a_class_that_is_none_before_it_runs(target: object) -> None:
+    with pytest.raises(BadParameter, match="target is"):
+        cam_grid(nets.gap(), nets.picture().float(), [0, target], ["grad_cam"])
+
+
+def test_a_refusal_in_a_grid_holds_nothing_of_the_pass() -> None:
+    found = cam_grid(nets.deep_head(), nets.picture().float(), [0], ["cam", "grad_cam"])
+    assert isinstance(found["cam", 0], UnsupportedModel)
+    assert found["cam", 0].__traceback__ is None
+    assert found["grad_cam", 0].values.any()
 
 
 # What is refused

@@ -8,12 +8,12 @@ A_c).
 
 Values are raw, at the layer's own resolution, in the unit that the formula gives: nothing is rescaled to [0, 1], so
 maps of two classes can be compared. The net runs once for the gradient methods, and only what follows the layer is
-differentiated.
+differentiated; `cam_grid` takes several methods and classes of that one pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -67,48 +67,107 @@ def cam(
     so memory does not grow with the channels. Raises BadParameter, LayerNotFound, and UnsupportedModel where
     the net does not allow the method.
     """
-    if method not in CAM_METHODS:
-        raise BadParameter(f"method is {method!r}; it must be one of {', '.join(CAM_METHODS)}.")
+    _check_method(method)
     check_pixels(pixels, one=True)
     check_whole("batch_size", batch_size, 1, 4096)
-    target = check_target(model, target)
-    layer = layer_for(model, "cam", layer)
     needs = CAM_METHODS[method].needs
+    seen = _look(model, pixels, [target], layer_for(model, "cam", layer), needs == "gradient")
+    heat = _heatmap(seen, method, *seen.scores, batch_size, progress)
+    if progress and needs != "passes":
+        progress(1, 1)
+    return heat
 
-    with trace(model, [layer], grad=needs == "gradient") as seen:
-        logits = model.logits(pixels)
-        target = check_target(model, target, logits.shape[1])
-        score = logits[0, target]
-        if method == "ablation_cam" and score == 0:
+
+def cam_grid(
+    model: Model, pixels: Tensor, targets: Sequence[int], methods: Sequence[str], layer: str | None = None
+) -> dict[tuple[str, int], Heatmap | UnsupportedModel]:
+    """The map of each of ``methods`` for each of ``targets``, by method and target; each as `cam` gives it alone.
+
+    Cost: one pass up to the layer, one after it, and about one more after it for each class: all methods read the same
+    maps and gradients. What does not allow a method for a class is not raised but stands in its place. Raises what
+    `cam` does for the rest, and BadParameter for methods that take a pass for each channel.
+    """
+    for method in methods:
+        _check_method(method)
+        if CAM_METHODS[method].needs == "passes":
+            raise BadParameter(f"{CAM_METHODS[method].title} takes a pass for each channel; ask `cam` for it.")
+    check_pixels(pixels, one=True)
+    needs_gradients = any(CAM_METHODS[method].needs == "gradient" for method in methods)
+    seen = _look(model, pixels, targets, layer_for(model, "cam", layer), needs_gradients)
+    found: dict[tuple[str, int], Heatmap | UnsupportedModel] = {}
+    for method in methods:
+        for target in seen.scores:
+            try:
+                found[method, target] = _heatmap(seen, method, target)
+            except UnsupportedModel as refusal:
+                found[method, target] = refusal.with_traceback(None)  # that would hold all tensors of the pass
+    return found
+
+
+def _check_method(method: str) -> None:
+    if method not in CAM_METHODS:
+        raise BadParameter(f"method is {method!r}; it must be one of {', '.join(CAM_METHODS)}.")
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What every method starts from: the ``logits`` (K,) and ``maps`` (C, h, w) of one pass, and by target its
+    score () and its gradient (C, h, w), or why there is none."""
+
+    model: Model
+    pixels: Tensor
+    layer: str
+    logits: Tensor
+    maps: Tensor
+    scores: dict[int, Tensor]
+    gradients: dict[int, Tensor | UnsupportedModel]
+
+
+def _look(model: Model, pixels: Tensor, targets: Sequence[int], layer: str, needs_gradients: bool) -> _Seen:
+    targets = [check_target(model, target) for target in targets]
+    gradients: dict[int, Tensor | UnsupportedModel] = {}
+    with trace(model, [layer], grad=needs_gradients) as seen:
+        logits = model.logits(pixels)[0]
+        scores = {check_target(model, target, len(logits)): logits[target] for target in targets}
+        maps = require_maps(model, layer, seen[layer])
+        for target, score in scores.items() if needs_gradients else ():
+            try:
+                gradients[target] = _gradient(model, layer, score, maps)[0].double()
+            except UnsupportedModel as refusal:
+                gradients[target] = refusal.with_traceback(None)
+    scores = {target: score.detach() for target, score in scores.items()}
+    return _Seen(model, pixels, layer, logits.detach(), maps.detach()[0], scores, gradients)
+
+
+def _heatmap(seen: _Seen, method: str, target: int, batch_size: int = 8, progress: Progress | None = None) -> Heatmap:
+    model, layer, maps, score = seen.model, seen.layer, seen.maps, seen.scores[target]
+    # The formulas take cubes of gradients and sums over thousands of numbers: float64 costs nothing here.
+    wide = maps.double()
+    if method in GRADIENT_FORMULAS:
+        gradient = seen.gradients[target]
+        if isinstance(gradient, UnsupportedModel):
+            raise gradient
+        values = GRADIENT_FORMULAS[method](wide, gradient)
+    elif method == "cam":
+        values = weighted_sum(_class_weights(model, layer, maps, seen.logits)[target].double(), wide)
+    elif method == "eigen_cam":
+        values = eigen_cam(wide)
+    elif method == "score_cam":
+        masked = _scores_of_masked(model, seen.pixels, target, maps, batch_size, progress)
+        values = score_cam(wide, masked.double())
+    else:
+        if score == 0:
             raise UnsupportedModel(
                 f"The score of class {target} is 0 for this picture, and Ablation-CAM divides by it. Choose another "
                 "class or another method."
             )
-        maps = require_maps(model, layer, seen[layer])
-        gradient = _gradient(model, layer, score, maps)[0].double() if needs == "gradient" else None
-        maps, score = maps.detach()[0], score.detach()  # (C, h, w), ()
-    # The formulas take cubes of gradients and sums over thousands of numbers: float64 costs nothing here.
-    wide = maps.double()
-
-    if gradient is not None:
-        values = GRADIENT_FORMULAS[method](wide, gradient)
-    elif method == "cam":
-        values = weighted_sum(_class_weights(model, layer, maps, logits[0])[target].double(), wide)
-    elif method == "eigen_cam":
-        values = eigen_cam(wide)
-    elif method == "score_cam":
-        values = score_cam(wide, _scores_of_masked(model, pixels, target, maps, batch_size, progress).double())
-    else:
-        ablated = _scores_without_channel(model, pixels, target, layer, maps, logits[0], batch_size, progress)
+        ablated = _scores_without_channel(model, seen.pixels, target, layer, maps, seen.logits, batch_size, progress)
         values = ablation_cam(wide, score.double(), ablated.double())
     if not torch.isfinite(values).all():
         raise UnsupportedModel(
             f"{CAM_METHODS[method].title} of {model.title} at “{layer}” gives NaN or infinity for class {target}: its "
             "maps or gradients there are not finite. Choose another layer."
         )
-    if progress and needs != "passes":
-        progress(1, 1)
-
     return Heatmap(
         values=values.float().cpu().numpy(),
         method=method,
@@ -259,7 +318,7 @@ def _gradient(model: Model, layer: str, score: Tensor, maps: Tensor) -> Tensor:
         raise UnsupportedModel(
             f"The score of {model.title} does not depend on the layer “{layer}” in a differentiable way."
         )
-    (gradient,) = torch.autograd.grad(score, maps, allow_unused=True)
+    (gradient,) = torch.autograd.grad(score, maps, allow_unused=True, retain_graph=True)  # for other classes
     if gradient is None:
         raise UnsupportedModel(f"The score of {model.title} does not depend on the layer “{layer}”.")
     return gradient
