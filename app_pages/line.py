@@ -3,8 +3,11 @@
 Plain Python. Everybody computes in a thread of their own; `Line.turn` holds it until it is their turn. At most as many
 turns run at once as there are places, and of long ones one, so that short ones always have somewhere to go. Short ones
 come before long ones, unless a long one has waited for its turn long enough; among those that are alike, the person who
-was served the longest ago comes first, so that whoever asks for much delays others by one turn at most. Nobody has two
-turns at once, and the same question is never computed twice at once: who asks it meanwhile waits for the answer.
+was served the longest ago comes first. A page asks several short questions, each when it has the answer to the one
+before: who comes back at once goes on before others begin, so that a page waits once and not for each of them. That
+ends after BURST seconds of computing, so whoever asks for much delays others by a burst or a long turn at most. Nobody
+has two turns at once, and the same question is never computed twice at once: who asks it meanwhile waits for the
+answer.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from dataclasses import dataclass
 
 LONG = 1.0  # seconds from which a turn is a long one
 PATIENCE = 10.0  # seconds after which a long one that waits is no longer overtaken by short ones
+BURST = 2.0  # seconds of computing in which a person goes on before others begin
+AT_ONCE = 2.0  # seconds after a turn within which who comes back goes on
 MOST_WAITING = 60
 MOST_OF_ONE = 2  # that wait, of one person
 TELL_EVERY = 0.2  # seconds
@@ -37,6 +42,15 @@ class Wait:
     place: int
     seconds: float
     shared: bool
+
+
+@dataclass
+class _Burst:
+    """Turns of a person without a pause between them: when the first began and the last ended, and what they took."""
+
+    begun: float
+    ended: float
+    used: float = 0.0
 
 
 @dataclass(eq=False)
@@ -63,7 +77,7 @@ class Line:
         self._changed = threading.Condition()
         self._waiting: list[_Turn] = []
         self._running: list[_Turn] = []
-        self._served: OrderedDict[Hashable, float] = OrderedDict()  # when a person last had a turn
+        self._served: OrderedDict[Hashable, _Burst] = OrderedDict()  # the last one of a person
         self._usual: OrderedDict[Hashable, float] = OrderedDict()  # seconds, by kind
         self._counts: Counter[str] = Counter()
         self._mine = threading.local()
@@ -153,9 +167,11 @@ class Line:
                 if self._may_start(mine):
                     self._waiting.remove(mine)
                     self._running.append(mine)
-                    mine.started = self._served[mine.person] = self._clock()
-                    self._served.move_to_end(mine.person)
-                    _forget(self._served)
+                    mine.started = self._clock()
+                    if not self._goes_on(mine):
+                        self._served[mine.person] = _Burst(mine.started, mine.started)
+                        self._served.move_to_end(mine.person)
+                        _forget(self._served)
                     self._changed.notify_all()  # there may be another place for the next
                     return
                 wait = self._wait_of(mine)
@@ -163,7 +179,13 @@ class Line:
 
     def _leave(self, mine: _Turn, outcome: str) -> None:
         with self._changed:
-            (self._running if mine.started is not None else self._waiting).remove(mine)
+            if mine.started is None:
+                self._waiting.remove(mine)
+            else:
+                self._running.remove(mine)
+                if burst := self._served.get(mine.person):
+                    burst.ended = self._clock()
+                    burst.used += burst.ended - mine.started
             self._counts[outcome] += 1
             self._changed.notify_all()
 
@@ -179,11 +201,16 @@ class Line:
     def _in_order(self) -> list[_Turn]:
         now = self._clock()
 
-        def rank(turn: _Turn) -> tuple[bool, float, float]:
+        def rank(turn: _Turn) -> tuple[bool, bool, float, float]:
             overtaken = turn.is_long and now - turn.arrived < PATIENCE
-            return overtaken, self._served.get(turn.person, -1.0), turn.arrived
+            burst = self._served.get(turn.person)
+            return overtaken, not self._goes_on(turn), burst.begun if burst else -1.0, turn.arrived
 
         return sorted(self._waiting, key=rank)
+
+    def _goes_on(self, turn: _Turn) -> bool:
+        burst = self._served.get(turn.person)
+        return bool(burst and not turn.is_long and turn.arrived - burst.ended < AT_ONCE and burst.used < BURST)
 
     def _wait_of(self, mine: _Turn) -> Wait:
         shared = any(other.questions & mine.questions for other in self._running)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from app_pages.line import MOST_OF_ONE, PATIENCE, Busy, Line, Wait
+from app_pages.line import AT_ONCE, BURST, MOST_OF_ONE, PATIENCE, Busy, Line, Wait
 
 SHORT, LONG = 0.1, 5.0
 SOON = 10.0  # seconds within which a thread has long done what it was asked to
@@ -137,9 +137,42 @@ def test_whoever_was_served_already_comes_after_who_was_not() -> None:
     line = Line(places=1, clock=clock)
     with line.turn("greedy", ["before"], SHORT):
         clock.now += 1
+    clock.now += AT_ONCE
     people = [Person(line, "greedy"), Person(line, "modest")]
     with queued(line, *people) as first:
         assert order_of_turns(first, people) == ["modest", "greedy"]
+
+
+def test_whoever_comes_back_at_once_goes_on_before_others_begin() -> None:
+    clock = Clock()
+    line = Line(places=1, clock=clock)
+    with line.turn("half done", ["before"], SHORT):
+        clock.now += SHORT
+    clock.now += AT_ONCE / 2
+    people = [Person(line, "new"), Person(line, "half done"), Person(line, "newer")]
+    with queued(line, *people) as first:
+        assert order_of_turns(first, people) == ["half done", "new", "newer"]
+
+
+def test_whoever_has_gone_on_for_long_enough_comes_after_who_was_not_served() -> None:
+    clock = Clock()
+    line = Line(places=1, clock=clock)
+    for part in range(4):
+        with line.turn("greedy", [f"part {part}"], SHORT):
+            clock.now += BURST / 4
+    people = [Person(line, "greedy"), Person(line, "modest")]
+    with queued(line, *people) as first:
+        assert order_of_turns(first, people) == ["modest", "greedy"]
+
+
+def test_a_long_turn_is_none_to_go_on_with() -> None:
+    clock = Clock()
+    line = Line(places=1, clock=clock)
+    with line.turn("half done", ["before"], SHORT):
+        clock.now += SHORT
+    people = [Person(line, "half done", seconds=LONG), Person(line, "modest", seconds=LONG)]
+    with queued(line, *people) as first:
+        assert order_of_turns(first, people) == ["modest", "half done"]
 
 
 def test_long_turns_run_one_at_a_time_and_leave_a_place_to_short_ones() -> None:
