@@ -43,16 +43,16 @@ class PhotoNet(nn.Sequential):
                 norm2=nn.BatchNorm2d(32),
                 act2=nn.ReLU(),
                 block2=Block(32),
-                conv3=nn.Conv2d(32, 64, 3, stride=2, padding=1, bias=False),  # 8 × 8
-                norm3=nn.BatchNorm2d(64),
+                conv3=nn.Conv2d(32, 80, 3, stride=2, padding=1, bias=False),  # 8 × 8
+                norm3=nn.BatchNorm2d(80),
                 act3=nn.ReLU(),
-                block3a=Block(64),
-                block3b=Block(64),
-                conv4=nn.Conv2d(64, 128, 3, padding=1, bias=False),
-                norm4=nn.BatchNorm2d(128),
+                block3a=Block(80),
+                block3b=Block(80),
+                conv4=nn.Conv2d(80, 96, 3, padding=1, bias=False),
+                norm4=nn.BatchNorm2d(96),
                 act4=nn.ReLU(),
                 pool=nn.AdaptiveAvgPool2d(1),
-                flatten=nn.Flatten(),  # (N, 128)
-                classifier=nn.Linear(128, 10),
+                flatten=nn.Flatten(),  # (N, 96)
+                classifier=nn.Linear(96, 10),
             )
         )

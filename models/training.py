@@ -47,7 +47,8 @@ class Variation:
     """How far a training picture may be turned (degrees), sheared (degrees), moved (pixels) and resized (a share).
 
     Of the pictures, the share ``sharp`` is only moved, by whole pixels, and mirrored: what is resampled is a little
-    blurred, and a net that has seen nothing else is worse at pictures as they are.
+    blurred, and a net that has seen nothing else is worse at pictures as they are. In each, a square of ``hidden``
+    pixels a side is grey, somewhere (cutout: DeVries and Taylor 2017); at the edges less of it is seen.
     """
 
     degrees: float = 0.0
@@ -56,6 +57,7 @@ class Variation:
     zoom: float = 0.0
     flip: bool = False
     sharp: float = 0.0
+    hidden: int = 0
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Each picture (N, C, h, w) varied at random. Black comes in at the edges, or what lies inside, mirrored."""
@@ -76,7 +78,16 @@ class Variation:
             matrix[:, :, :2] *= torch.stack([(torch.rand(n) < 0.5) * -2.0 + 1, torch.ones(n)], 1)[:, None]
         grid = F.affine_grid(matrix, [n, 1, h, w], align_corners=False)
         padding = "reflection" if self.flip else "zeros"  # photos have no black ground to show
-        return F.grid_sample(pixels, grid, align_corners=False, padding_mode=padding)
+        varied = F.grid_sample(pixels, grid, align_corners=False, padding_mode=padding)
+        return self._with_a_square_hidden(varied) if self.hidden else varied
+
+    def _with_a_square_hidden(self, pixels: Tensor) -> Tensor:
+        n, _, h, w = pixels.shape
+        top = torch.randint(h, (n, 1)) - self.hidden // 2
+        left = torch.randint(w, (n, 1)) - self.hidden // 2
+        rows, columns = torch.arange(h) - top, torch.arange(w) - left  # (N, h) and (N, w), from the square's corner
+        within_rows, within_columns = (place // self.hidden == 0 for place in (rows, columns))
+        return pixels.masked_fill((within_rows[:, :, None] & within_columns[:, None])[:, None], 0.5)
 
     @property
     def words(self) -> str:
@@ -88,6 +99,7 @@ class Variation:
             (self.zoom, f"size up to {self.zoom:.0%}"),
             (self.flip, "mirrored half of the time"),
             (self.sharp, f"{self.sharp:.0%} of the pictures only mirrored and moved by whole pixels"),
+            (self.hidden, f"a grey square of {self.hidden} pixels a side somewhere"),
         )
         return ", ".join(words for value, words in said if value)
 

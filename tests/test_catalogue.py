@@ -40,7 +40,7 @@ PARAMETERS = {  # as their authors, torchvision and timm state them; of those in
     "efficientnet_lite1": 5_416_680,
     "efficientnet_lite2": 6_092_072,
     "lenet5": 61_706,
-    "photonet": 288_394,
+    "photonet": 371_114,
     "alexnet": 61_100_840,
     "zfnet": 62_357_608,
     "network_in_network": 966_986,

@@ -84,6 +84,22 @@ def test_a_sharp_picture_is_only_mirrored_and_moved_by_whole_pixels() -> None:
     assert 20 <= sharp <= 40  # of 60: the rest is resampled
 
 
+def test_a_square_is_hidden_somewhere_in_every_picture_and_nothing_else_changed() -> None:
+    pixels = torch.zeros(3000, 2, 12, 10)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        shown = Variation(hidden=4)(pixels)
+    grey = shown == 0.5
+    assert (shown[~grey] == 0).all()
+    assert torch.equal(grey[:, 0], grey[:, 1])  # all channels
+    high, wide = grey[:, 0].any(2).sum(1), grey[:, 0].any(1).sum(1)
+    assert torch.equal(high * wide, grey[:, 0].sum((1, 2)))  # one rectangle
+    assert (high.min(), high.max(), wide.min(), wide.max()) == (2, 4, 2, 4)  # cut off at the edges
+    shares = grey[:, 0].float().mean(0)
+    assert shares[4:8, 4:6].mean() == pytest.approx(16 / 120, abs=0.02)
+    assert (shares > 0.02).all()  # the corners are hidden at times as well
+
+
 def test_a_card_names_only_the_variations_that_are_made() -> None:
     assert Variation().words == ""
     assert Variation(degrees=8.0, pixels=1.5, zoom=0.1).words == (
@@ -198,7 +214,7 @@ def test_training_twice_gives_the_same_files_and_a_card_of_them(
 ) -> None:
     count = write(tmp_path / "few.npz")
     for out in ("first", "second"):
-        arguments = [script, "--data", str(tmp_path / "few.npz"), "--out", str(tmp_path / out), "--epochs", "2"]
+        arguments = [script, "--data", str(tmp_path / "few.npz"), "--out", str(tmp_path / out), "--epochs", "4"]
         lines = ("import sys", f"import models.{script} as script", f"sys.argv = {arguments!r}", "script.main()")
         subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=ROOT, check=True, capture_output=True, timeout=300)
     first, second = tmp_path / "first", tmp_path / "second"
@@ -231,7 +247,7 @@ def test_states_begin_with_chance_and_end_with_the_net_that_is_shipped(name: str
     states = training_states(name)
     assert states[0].epoch == 0
     assert states[0].accuracy < 0.2
-    assert states[-1].accuracy > 0.87
+    assert states[-1].accuracy >= 0.88
     card = (catalogue.WEIGHTS_FOLDER / f"{name}.md").read_text(encoding="utf-8")
     for state in states:
         assert re.search(rf"[ |*]{100 * state.accuracy:.2f}%", card)
