@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator
 
     from app_pages.networks import Networks
+    from vizcore.doctor import Report
 
 DEFAULT_MODEL = "efficientnet_lite0"
 PHOTO_SIDE = 1600  # larger photos are reduced: no net here looks closer, and a page of them stays light
@@ -97,7 +98,7 @@ class Results:
             return self._items[key][0]
 
     def seconds(self, key: Hashable) -> float:
-        """How long the result took to compute."""
+        """How long the result took to compute; where several were computed in one go, its share."""
         with self._lock:
             return self._items[key][2] if key in self._items else 0.0
 
@@ -248,11 +249,11 @@ def _computed(
     try:
         found = compute(still_open)
     except LensError as refusal:
-        found = [refusal] * len(still_open)
+        found = [refusal.with_traceback(None)] * len(still_open)  # that would hold all that was computed
     seconds = time.perf_counter() - start
     line().learn(kind_of(keys[still_open[0]]), seconds)
     for question, answer in zip(still_open, found, strict=True):
-        results().put(keys[question], answer, seconds)
+        results().put(keys[question], answer, seconds / len(still_open))
     return dict(zip(still_open, found, strict=True))
 
 
@@ -350,13 +351,17 @@ def _answer_or_refusal(found: Any) -> Any:
 @dataclass(frozen=True, eq=False)
 class Brought:
     """A network that somebody brought, for this visit only. ``call`` is the Python that loads it; ``notes`` are
-    sentences about what was done to its file; ``guessed`` is as `vizcore.doctor.examine` has it."""
+    sentences about what was done to its file; ``guessed`` is as `vizcore.doctor.examine` has it; ``report`` is that of
+    the doctor, on the picture called ``examined_on``, which has the ``digest``."""
 
     model: Any
     card: Card
     call: str
     notes: tuple[str, ...]
     guessed: tuple[str, ...]
+    report: Report
+    examined_on: str
+    digest: str
 
 
 def brought() -> Brought | None:

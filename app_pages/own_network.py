@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from vizcore.records import BadParameter, LensError
 
 if TYPE_CHECKING:
     from models.checkpoints import Checkpoint
+    from vizcore.records import Model
 
 MOST_MB = 300
 OPENING = 3.0  # seconds: as long as it takes to start a process that reads a pickle
@@ -176,12 +178,14 @@ def open_it(checkpoint: Checkpoint, architecture: str, labels: tuple[bytes | Non
         words += [f"labels={labels[1]!r}"] * (labels[0] is not None) + [f"{k}={v}" for k, v in options.items()]
         call = f"load_model({', '.join(words)})"
         guessed = (SIZE,) * ("input_size" not in options) + (NORMALISATION,) * ("mean" not in options)
-        brought = st.session_state["brought"] = common.Brought(own.model, own.card, call, own.notes, guessed)
-        make_current(own.card, report_of(brought))
+        take(own.model, own.card, call, own.notes, guessed)
 
 
-def make_current(card: Card, report: Report) -> None:
-    """Have the network that was brought looked at on every page, unless it cannot answer."""
+def take(model: Model, card: Card, call: str, notes: tuple[str, ...] = (), guessed: tuple[str, ...] = ()) -> None:
+    """Examine a network and make it that of this visit; unless it cannot answer, every page looks at it from now."""
+    report, title, digest = examined(model, guessed)
+    st.session_state["brought"] = common.Brought(model, card, call, notes, guessed, report, title, digest)
+    st.session_state["just brought"] = True
     if all(finding.state != FAULT for finding in report.findings):
         st.session_state["model to be"] = card.name
         st.toast(f"{common.plain(card.title)} is now the current network.", icon=":material/check:")
@@ -220,34 +224,50 @@ def take_by_name() -> None:
         common.networks().make_room(card.title, 4 * card.parameters)
         model = load_model(card.name, weights=None if untrained or card.origin == "untrained" else "default")
         common.networks().take_in(model, card.title, 4 * card.parameters)
-        own = st.session_state["brought"] = common.Brought(
-            model, card, f"load_model({card.name!r}{'' if model.weights else ', weights=None'})", (), ()
-        )
-        make_current(card, report_of(own))
+        take(model, card, f"load_model({card.name!r}{'' if model.weights else ', weights=None'})")
 
 
 # ---- the doctor's report -------------------------------------------------------------------------------------------
 
 
-def report_of(own: common.Brought) -> Report:
-    """The examination of a net on the current picture, or the first sample where there is none."""
-    pixels, digest = current_photo()
-    return common.known(
-        ("doctor", own.model.title, digest, own.guessed),
-        lambda: examine(own.model, prepare(pixels, own.model).pixels, guessed=own.guessed),
+def examined(model: Model, guessed: tuple[str, ...]) -> tuple[Report, str, str]:
+    """The examination of a net on the current picture, its title and its digest."""
+    pixels, title, digest = current_photo()
+    report = common.known(
+        ("doctor", model.title, digest, guessed),
+        lambda: examine(model, prepare(pixels, model).pixels, guessed=guessed),
     )
+    return report, title, digest
 
 
-def current_photo() -> tuple[np.ndarray, str]:
+def current_photo() -> tuple[np.ndarray, str, str]:
+    """Pixels, title and digest of the picture that is chosen, or of the first sample where there is none."""
     if "chosen" in st.session_state:
-        return common.chosen().photo, common.chosen().digest
+        return common.chosen().photo, common.chosen().title, common.chosen().digest
     from models.samples import list_samples
 
-    photo = common.photo_from(list_samples()[0].read())
-    return photo.pixels, photo.digest
+    sample = list_samples()[0]
+    photo = common.photo_from(sample.read())
+    return photo.pixels, sample.title, photo.digest
 
 
-def show_report(own: common.Brought, report: Report) -> None:
+def examine_anew(own: common.Brought) -> None:
+    """The way to a report on another picture, where that is chosen now: thirty passes are not made unasked, unless
+    the sidebar turned to other samples, such as digits, for the sake of the network that was just brought."""
+    _, title, digest = current_photo()
+    is_new = st.session_state.pop("just brought", False)
+    if digest == own.digest:
+        return
+    words = f"Examine it on “{common.plain(title)}”"
+    if st.button(words, key="examine anew", icon=":material/stethoscope:") or is_new:
+        with st.spinner("About thirty passes of one picture", show_time=True):
+            report, title, digest = examined(own.model, own.guessed)
+        st.session_state["brought"] = replace(own, report=report, examined_on=title, digest=digest)
+        st.rerun()
+
+
+def show_report(own: common.Brought) -> None:
+    report = own.report
     st.subheader("The doctor's report", anchor=False)
     faults = [finding for finding in report.findings if finding.state == FAULT]
     if faults:
@@ -257,11 +277,13 @@ def show_report(own: common.Brought, report: Report) -> None:
         )
     else:
         st.markdown(
-            f"{common.plain(own.card.title)}, examined on the picture of the sidebar. It is in the list of models."
+            f"{common.plain(own.card.title)}, examined on “{common.plain(own.examined_on)}”. It is in the list of "
+            "models."
         )
         st.page_link("app_pages/heatmaps.py", label="See its heatmaps", icon=":material/local_fire_department:")
     for note in own.notes:
         st.caption(common.plain(note))
+    examine_anew(own)
     left, right = st.columns([3, 2], gap="large")
     with left:
         for finding in report.findings:
@@ -351,7 +373,7 @@ def main() -> None:
             st.error(common.plain(str(refusal)), icon=":material/block:")
     if own := common.brought():
         st.divider()
-        show_report(own, report_of(own))
+        show_report(own)
 
 
 main()

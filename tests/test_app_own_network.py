@@ -14,6 +14,7 @@ from test_app import chosen as chosen_in
 
 from app_pages import common
 from models import load_model
+from models.samples import list_samples
 from vizcore.images import prepare
 
 PAGE = "own_network"
@@ -140,6 +141,22 @@ def test_a_new_file_forgets_the_class_names_of_the_one_before(digits: dict[str, 
     bring(app, save(digits | {"fc3.bias": torch.zeros(10)}), "second.safetensors")
     press_open(app)
     assert chosen_in(app).model.labels[3] == "class 3"
+
+
+def test_the_report_stays_with_its_picture_until_another_one_is_asked_for(digits: dict[str, torch.Tensor]) -> None:
+    app = brought(digits)
+    first = app.session_state["brought"]
+    assert first.digest == chosen_in(app).digest  # a digit: not what was chosen when the file was opened
+    assert first.examined_on in saying(app, "examined on").replace("\\", "")
+    assert not [button for button in app.button if button.key == "examine anew"]
+    other = next(sample.key for sample in list_samples() if sample.grey and sample.title != first.examined_on)
+    app.selectbox(key="digit").set_value(other).run()
+    assert app.session_state["brought"] is first
+    app.button(key="examine anew").click().run()
+    assert not app.exception
+    assert app.session_state["brought"].digest == chosen_in(app).digest != first.digest
+    assert app.session_state["brought"].report.unchanged
+    assert not [button for button in app.button if button.key == "examine anew"]
 
 
 def test_a_network_with_nan_is_examined_loudly_and_does_not_become_the_current_one(

@@ -24,7 +24,8 @@ BASE_OF_THE_CORE = {
 }
 # (file, method) pairs of vizcore; each needs a reason beside it
 MAY_IMPORT_A_METHOD: set[tuple[str, str]] = {
-    *(("doctor", method) for method in ("activations", "cam", "embedding", "filters")),  # it tries each of them
+    *(("doctor", method) for method in ("activations", "anatomy", "arithmetic", "cam", "embedding", "filters")),
+    # it tries each of them
 }
 
 HOOKS = {

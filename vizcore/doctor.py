@@ -19,10 +19,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from vizcore.activations import activation_maps
+from vizcore.anatomy import anatomy
+from vizcore.arithmetic import explain_unit
 from vizcore.cam import CAM_METHODS, cam
 from vizcore.embedding import extract_features
 from vizcore.filters import filters
-from vizcore.hooks import layer_for, watch_runs
+from vizcore.hooks import layer_for, list_layers, watch_runs
 from vizcore.records import LensError, Model, check_pixels, probabilities
 
 GOOD, NOTICE, FAULT = "good", "notice", "fault"
@@ -389,6 +391,7 @@ def _trials(
     """A small run of each method."""
     target = found[0].top if found else 0
     yield "Filters", lambda: filters(model)
+    yield "Anatomy", lambda: anatomy(model)
     yield "Activation maps", lambda: activation_maps(model, pixels, layer_for(model, "cam", None))
     for name, method in CAM_METHODS.items():
         stop = _enough if method.needs == "passes" else None
@@ -399,7 +402,12 @@ def _trials(
     # Both ask the net for nothing but its answers to more pictures
     yield "Occlusion", lambda: model.logits(torch.zeros_like(pixels))
     yield "Hide", lambda: model.logits(torch.zeros_like(pixels))
+    yield "Arithmetic", lambda: explain_unit(model, pixels, _first_layer(model), 0)
     yield "Embedding", lambda: extract_features(model, pixels)
+
+
+def _first_layer(model: Model) -> str:
+    return model.layers.get("first_conv") or list_layers(model)[0].name
 
 
 def _tried(model: Model, title: str, trial: Callable[[], object]) -> Verdict:
