@@ -18,6 +18,10 @@ from app_pages.gate import Gate
 # Threads of torch that wait by spinning take the cores from one another as soon as two people compute: on two busy
 # cores a pass took 167 ms so, and 57 ms with threads that sleep. Read when torch is loaded, which is later.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Seconds after which a thread that computes in Python has to let another go on. A pass through a net lets go of
+# Python's lock in each of its hundreds of operations, and waited so long each time to have it again: beside a page
+# that was being drawn, 17 passes a second became 0.8 at Python's own 0.005 s.
+SWITCH = 0.0001
 
 PAGES = (
     ("app_pages/overview.py", "Overview", ":material/visibility:", True),
@@ -57,6 +61,7 @@ async def warm_up(server: object) -> AsyncIterator[None]:
     from app_pages import common, journal, memory
 
     journal.begin()
+    sys.setswitchinterval(SWITCH)
     if common.is_public():
         st.set_option("client.showErrorDetails", "none")  # not even the kind of an unforeseen error
     memory.use_few_arenas()

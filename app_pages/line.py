@@ -18,6 +18,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 LONG = 1.0  # seconds from which a turn is a long one
 PATIENCE = 10.0  # seconds after which a long one that waits is no longer overtaken by short ones
@@ -120,6 +121,11 @@ class Line:
     def has_turn(self) -> bool:
         """Whether this thread has one now."""
         return getattr(self._mine, "has_turn", False)
+
+    def running(self) -> int:
+        """How many turns there are now."""
+        with self._changed:
+            return len(self._running)
 
     def usual(self, kind: Hashable) -> float:
         """The seconds that a turn of this kind takes, by those that were `learn`ed."""
@@ -234,6 +240,6 @@ class Line:
         return sum(left.values()) / self._places
 
 
-def _forget(remembered: OrderedDict[Hashable, float]) -> None:
+def _forget(remembered: OrderedDict[Hashable, Any]) -> None:
     while len(remembered) > MOST_REMEMBERED:
         remembered.popitem(last=False)

@@ -85,7 +85,7 @@ def train(data: Pictures, epochs: int, held_out: Pictures | None = None) -> tupl
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out")
-    states, log = States(), []
+    states, log = States(), list[str]()
     states.keep(0, net)
     for seed, length, peak in cycles:
         torch.manual_seed(seed)

@@ -72,7 +72,8 @@ def cam(
     check_whole("batch_size", batch_size, 1, 4096)
     needs = CAM_METHODS[method].needs
     seen = _look(model, pixels, [target], layer_for(model, "cam", layer), needs == "gradient")
-    heat = _heatmap(seen, method, *seen.scores, batch_size, progress)
+    (target,) = seen.scores
+    heat = _heatmap(seen, method, target, batch_size, progress)
     if progress and needs != "passes":
         progress(1, 1)
     return heat
