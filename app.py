@@ -20,8 +20,9 @@ from app_pages.gate import Gate
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Seconds after which a thread that computes in Python has to let another go on. A pass through a net lets go of
 # Python's lock in each of its hundreds of operations, and waited so long each time to have it again: beside a page
-# that was being drawn, 17 passes a second became 0.8 at Python's own 0.005 s.
-SWITCH = 0.0001
+# that was being drawn, 17 passes a second became 0.8 at Python's own 0.005 s. Shorter still, and the threads that wait
+# for the lock do little but wake up.
+SWITCH = 0.0005
 
 PAGES = (
     ("app_pages/overview.py", "Overview", ":material/visibility:", True),
@@ -36,6 +37,13 @@ PAGES = (
 
 
 def main() -> None:
+    from app_pages import common
+
+    with common.at_the_desk():
+        show()
+
+
+def show() -> None:
     st.set_page_config(page_title="CNN Lens", page_icon="app_pages/icon.png", layout="wide", initial_sidebar_state=340)
     page = st.navigation(
         [st.Page(path, title=title, icon=icon, default=first) for path, title, icon, first in PAGES], position="top"

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "efficientnet_lite0"
 PHOTO_SIDE = 1600  # larger photos are reduced: no net here looks closer, and a page of them stays light
 AT_ONCE = 3.0  # seconds of computing that need no button
+DRAWN_AT_ONCE = 3  # pages: a spare one or two for those that wait for a disk
 LAST_STEP = 5.0  # seconds: more than a run takes from one call of ``progress`` to the next
 DRAWING = 0.25  # of the time of a run, for the pictures of what is known so far
 
@@ -176,6 +177,39 @@ def line() -> Line:
     return Line()
 
 
+@cache
+def _desk() -> threading.Semaphore:
+    return threading.Semaphore(DRAWN_AT_ONCE)
+
+
+@contextmanager
+def at_the_desk() -> Iterator[None]:
+    """Draw a page: few at a time, in the order in which they come. Python draws one at a time anyway; thirty that take
+    turns every moment are all finished last, and their threads keep each other and torch from working."""
+    _desk().acquire()
+    _here.at_the_desk = True
+    try:
+        yield
+    finally:
+        _here.at_the_desk = False
+        _desk().release()
+
+
+@contextmanager
+def away_from_the_desk() -> Iterator[None]:
+    """Wait or compute in the middle of a page, while others draw theirs."""
+    if not getattr(_here, "at_the_desk", False):
+        yield
+        return
+    _here.at_the_desk = False
+    _desk().release()
+    try:
+        yield
+    finally:
+        _desk().acquire()
+        _here.at_the_desk = True
+
+
 def known(key: Hashable, compute: Callable[[], Result], seconds: float | None = None) -> Result:
     """The answer to a question: from the store, or computed now and kept. A refusal is an answer, and raised again.
 
@@ -274,7 +308,7 @@ def turn(questions: Sequence[Hashable], seconds: float | None = None) -> Iterato
     seconds = line().usual(kind) if seconds is None else seconds
     waiting, asked, begun, outcome = _Waiting(), time.monotonic(), None, "cancelled"
     try:
-        with line().turn(person(), questions, seconds, waiting.tell):
+        with away_from_the_desk(), line().turn(person(), questions, seconds, waiting.tell):
             begun = time.monotonic()
             waiting.end()
             share_the_cores()
@@ -409,7 +443,10 @@ def model_named(name: str, untrained: bool = False) -> Any:
         with st.spinner("Loading the network …"):
             return load_model(name, weights=None if untrained else "default")
 
-    return networks().get((name, untrained), card.title, 4 * card.parameters, load)
+    if found := networks().find((name, untrained)):
+        return found
+    with away_from_the_desk():
+        return networks().get((name, untrained), card.title, 4 * card.parameters, load)
 
 
 def is_public() -> bool:
@@ -508,6 +545,7 @@ def warm_up() -> None:
         scores_of(model, photo)
     except LensError:
         pass  # the first visitor is told, in the page
+    memory.freeze()  # visitors may be there already
     for library in LATER:
         import_module(library)
     memory.freeze()
@@ -582,7 +620,8 @@ def running(what: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
     ended = st.session_state["ended"] = threading.Event()
     outer, _here.show_wait = getattr(_here, "show_wait", None), show_wait
     try:
-        yield progress
+        with away_from_the_desk():
+            yield progress
     finally:
         _here.show_wait = outer
         ended.set()
@@ -593,7 +632,8 @@ def wait_for_stopped() -> None:
     """Streamlit begins to draw a page anew while the run that it stops is still on its way to its next ``progress``:
     wait until that has put away what it came to."""
     if ended := st.session_state.get("ended"):
-        ended.wait(LAST_STEP)
+        with away_from_the_desk():
+            ended.wait(LAST_STEP)
 
 
 def sparing(draw: Callable[[Result], None]) -> Callable[[Result], None]:

@@ -67,8 +67,8 @@ def use_few_arenas() -> None:
 def freeze() -> None:
     """Let the garbage collector pass over all that is there now: the libraries, which stay.
 
-    Streamlit has it go through everything after each run of a page. That took a quarter of a second in which no other
-    thread could do anything, and was five sixths of what Python did under a crowd of thirty.
+    It takes a quarter of a second to go through them, in which no other thread can do anything. After each run of a
+    page, which is Streamlit's default, that was five sixths of what Python did under a crowd of thirty.
     """
     gc.collect()
     gc.freeze()

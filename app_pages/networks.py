@@ -27,6 +27,16 @@ class Networks:
         self._alive: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()  # nets, and their bytes
         self._lock = RLock()  # held while one is loaded: the next who asks for it finds it
 
+    def find(self, key: Hashable) -> Any | None:
+        """The `Model` called ``key`` where it is kept, without waiting for another that is being loaded."""
+        if self._lock.acquire(blocking=False):
+            try:
+                if key in self._kept:
+                    self._kept.move_to_end(key)
+            finally:
+                self._lock.release()
+        return self._kept.get(key)
+
     def get(self, key: Hashable, title: str, size: int, load: Callable[[], Any]) -> Any:
         """The `Model` called ``key``, of ``size`` bytes; ``load`` makes it where it is not kept. Raises NoRoom."""
         with self._lock:

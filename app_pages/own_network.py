@@ -222,7 +222,8 @@ def take_by_name() -> None:
                 f"smaller one, or use Python: load_model({card.name!r})."
             )
         common.networks().make_room(card.title, 4 * card.parameters)
-        model = load_model(card.name, weights=None if untrained or card.origin == "untrained" else "default")
+        with common.away_from_the_desk():
+            model = load_model(card.name, weights=None if untrained or card.origin == "untrained" else "default")
         common.networks().take_in(model, card.title, 4 * card.parameters)
         take(model, card, f"load_model({card.name!r}{'' if model.weights else ', weights=None'})")
 

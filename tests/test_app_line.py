@@ -220,3 +220,98 @@ def test_the_public_may_bring_smaller_photos(line: Line, monkeypatch: pytest.Mon
         app = visit(model="LeNet-5", source="Upload")
         assert app.file_uploader(key="upload").proto.max_upload_size_mb == megabytes
         assert saying(app, "No picture of your own yet")
+
+
+# ---- the desk at which pages are drawn -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def drawing(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A desk of this test alone, and a way to begin pages: each is at the desk until it is told to go on."""
+    desk = threading.Semaphore(common.DRAWN_AT_ONCE)
+    monkeypatch.setattr(common, "_desk", lambda: desk)
+    threads: list[threading.Thread] = []
+
+    def begin(page: Any) -> None:
+        threads.append(threading.Thread(target=page, daemon=True))
+        threads[-1].start()
+
+    yield begin
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert all(desk.acquire(blocking=False) for _ in range(common.DRAWN_AT_ONCE))  # nobody kept a place
+
+
+def test_no_more_pages_are_drawn_at_once_than_there_are_places(drawing: Any) -> None:
+    now, most, lock = [0], [0], threading.Lock()
+
+    def page() -> None:
+        with common.at_the_desk():
+            with lock:
+                now[0] += 1
+                most[0] = max(most[0], now[0])
+            time.sleep(0.02)
+            with lock:
+                now[0] -= 1
+
+    for _ in range(4 * common.DRAWN_AT_ONCE):
+        drawing(page)
+    time.sleep(0.5)
+    assert most[0] == common.DRAWN_AT_ONCE
+    assert now[0] == 0
+
+
+@pytest.mark.parametrize("how", ["waiting", "running", "turn"])
+def test_who_waits_or_computes_leaves_the_desk_to_others(drawing: Any, line: Line, how: str) -> None:
+    go_on, away = threading.Event(), [threading.Event() for _ in range(common.DRAWN_AT_ONCE)]
+
+    def page(number: int) -> None:
+        with common.at_the_desk():
+            if how == "turn":
+                with common.turn([("kind", "net", number)]):
+                    away[number].set()
+                    go_on.wait(10)
+            elif how == "running":
+                with common.running("Counting"):
+                    away[number].set()
+                    go_on.wait(10)
+            else:
+                with common.away_from_the_desk():
+                    away[number].set()
+                    go_on.wait(10)
+
+    for number in range(common.DRAWN_AT_ONCE):
+        drawing(lambda number=number: page(number))
+    until = time.monotonic() + 10
+    while not any(one.is_set() for one in away):  # of the turns, one runs and the others wait
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    drawn = threading.Event()
+
+    def other() -> None:
+        with common.at_the_desk():
+            drawn.set()
+
+    drawing(other)
+    assert drawn.wait(10)
+    go_on.set()
+
+
+def test_a_page_that_fails_or_is_stopped_leaves_the_desk(drawing: Any) -> None:
+    class Stopped(BaseException):
+        """Like what Streamlit ends a run with."""
+
+    def page(failure: type[BaseException], away: bool) -> None:
+        try:
+            with common.at_the_desk():
+                if away:
+                    with common.away_from_the_desk():
+                        raise failure
+                raise failure
+        except failure:
+            pass
+
+    for failure in (ValueError, Stopped):
+        for away in (False, True):
+            drawing(lambda failure=failure, away=away: page(failure, away))
