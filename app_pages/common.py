@@ -608,6 +608,8 @@ def running(what: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
         if now - shown < 0.1 and done < total:
             return
         shown = now
+        if line().has_turn():
+            share_the_cores()  # others may have begun or ended since
         left = (now - start) / done * (total - done) if done else 0.0
         count = f"{done:,} of {total:,} {unit}".rstrip()
         bar.progress(min(done / total, 1.0), text=f"{what}: {count}, about {duration(left)} left")

@@ -172,6 +172,9 @@ def test_a_photo_of_any_kind_is_shown_upright_and_classified(
 
 def test_what_the_camera_sees_is_classified(page: Page) -> None:
     pick_source(page, "Camera")
+    page.wait_for_function(  # before the first frame the button is there, and takes nothing
+        "document.querySelector('[data-testid=stCameraInput] video')?.readyState >= 3", timeout=WAIT
+    )
     page.get_by_test_id("stCameraInput").get_by_role("button", name=re.compile("Take Photo", re.I)).click()
     expect(named(page, "camera.jpg, with a frame")).to_be_visible(timeout=WAIT)
     wait_until_idle(page)

@@ -156,7 +156,7 @@ def test_memory_that_runs_out_in_the_middle_is_said_and_the_page_goes_on(  # F5
     app.button_group(key="methods").set_value(["layer_cam"])
     common.results().clear()
     with monkeypatch.context() as patch:
-        patch.setattr(cam, "cam", run_out)
+        patch.setattr(cam, "cam_grid", run_out)
         app.run()
         assert not app.exception
         saying(app, "too large for this server's memory")
@@ -177,7 +177,7 @@ def test_a_method_that_breaks_gives_its_turn_back_and_works_the_next_time(  # F1
     failed = common.line().counts().get("failed", 0)
     app.button_group(key="methods").set_value(["xgrad_cam"])
     with monkeypatch.context() as patch:
-        patch.setattr(cam, "cam", breaks)
+        patch.setattr(cam, "cam_grid", breaks)
         app.run()
         assert app.exception
     assert common.line().counts()["failed"] == failed + 1

