@@ -55,7 +55,8 @@ class Grid:
 
     def known(self, method: str, target: int) -> Known:
         heat = self.compute(method, target)
-        return Known(heat, f"{common.results().seconds(self.key(method, target)):.2f} s")
+        seconds = common.results().seconds(self.key(method, target))
+        return Known(heat, f"{seconds:.2f} s" if seconds >= 0.005 else "less than 0.01 s")
 
     def compute(self, method: str, target: int, progress: Progress | None = None) -> Heatmap:
         """The map of a CAM method, known from now on."""
