@@ -309,13 +309,13 @@ def test_a_connection_lost_for_a_moment_is_taken_up_again_and_one_lost_for_long_
 
 
 @pytest.mark.slow
-def test_work_of_somebody_who_has_gone_stops_soon(tmp_path: Path) -> None:  # F22, U14
+def test_work_of_somebody_who_has_gone_stops_within_two_seconds(tmp_path: Path) -> None:  # F22, U14
     with serve(ROOT / "app.py", tmp_path) as address:
         with Visitor(address) as visitor:
             visitor.visit("methods=Occlusion", "heatmaps")
             hide_windows(visitor, 16)
             until_the_bar_says(visitor, " of ")
-        give_up = time.monotonic() + 5  # two are wanted, and measured by `make load`; other tests run beside this one
+        give_up = time.monotonic() + 2
         while '"cancelled"' not in (tmp_path / "server.log").read_text():
             assert time.monotonic() < give_up
             time.sleep(0.05)

@@ -87,6 +87,6 @@ def test_no_method_takes_more_than_its_bound(model: str, call: str) -> None:
 def test_memory_grows_with_the_batch_and_so_the_measurement_sees_it() -> None:
     small, large = (
         megabytes_above_the_model(LITE, f"occlusion(model, pixels, 281, 32, 16, batch_size={size})")
-        for size in (1, 120)
+        for size in (1, 169)
     )
-    assert large > small + 50  # 100 to 175 more were seen
+    assert large > small + 100
