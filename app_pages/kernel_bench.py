@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import streamlit as st
-from streamlit_image_coordinates import streamlit_image_coordinates
 
-from app_pages import common, sliding, takeaway, views
+from app_pages import clickable, common, sliding, takeaway, views
 from vizcore.export import to_figure
-from vizcore.images import Scale, to_colours
+from vizcore.images import Scale, to_colours, to_png
 from vizcore.kernel_bench import (
     KERNELS,
     MOST_DILATION,
@@ -162,12 +161,14 @@ def _show_picture(here: common.Chosen, run: KernelRun) -> None:
     before, after = st.columns(2, gap="medium")
     key = f"bench of {here.digest} {run.grid.shape}"
     height, width = run.grid.shape
-    click = st.session_state.get(key) or {}
-    middle = {"x": 0.5, "y": 0.5, "width": 1, "height": 1}
-    at = click if click.get("width") else middle
+    down, right = st.session_state.get(f"place of {key}", (0.5, 0.5))
     size = min(CUT, height), min(CUT, width)
-    top = min(max(int(at["y"] * height / at["height"]) - size[0] // 2, 0), height - size[0])
-    left = min(max(int(at["x"] * width / at["width"]) - size[1] // 2, 0), width - size[1])
+    top = min(max(int(down * height) - size[0] // 2, 0), height - size[0])
+    left = min(max(int(right * width) - size[1] // 2, 0), width - size[1])
+
+    def choose(down: float, right: float) -> None:
+        st.session_state[f"place of {key}"] = (down, right)
+
     with before:
         st.markdown("**The picture in grey**")
         grey = to_colours(run.grid, Scale(0.0, 1.0), "gray")
@@ -175,7 +176,7 @@ def _show_picture(here: common.Chosen, run: KernelRun) -> None:
         drawn = grey.repeat(factor, 0).repeat(factor, 1)
         y0, y1, x0, x1 = (edge * factor for edge in (top, top + size[0], left, left + size[1]))
         drawn[[y0, y1 - 1], x0:x1] = drawn[y0:y1, [x0, x1 - 1]] = (0, 229, 255)
-        streamlit_image_coordinates(drawn, width="stretch", key=key, cursor="crosshair", png_compression_level=1)
+        clickable.show(to_png(drawn), drawn.shape[:2], "The picture in grey, to choose a piece of", key, choose)
         views.show_scale(Scale(0.0, 1.0), "grey", "gray")
     with after:
         st.markdown("**With the kernel laid on it**")

@@ -3,9 +3,8 @@
 import numpy as np
 import pandas as pd
 import streamlit as st
-from streamlit_image_coordinates import streamlit_image_coordinates
 
-from app_pages import common, growth, takeaway, views
+from app_pages import clickable, common, growth, takeaway, views
 from vizcore import spectra
 from vizcore.filters import ORDERS, convolutions, order
 from vizcore.images import Scale, montage
@@ -14,24 +13,16 @@ from vizcore.records import ActivationMaps, Filters
 here = common.chosen()
 
 
-def clicked_tile(sheet: views.Sheet, key: str) -> int | None:
-    """The tile under the latest click on a montage that was shown at another size."""
-    click = st.session_state.get(key)
-    if not click or not click.get("width"):
-        return None
-    height, width = sheet.size
-    return sheet.layout.index_at(click["x"] * width / click["width"], click["y"] * height / click["height"])
-
-
-def show_sheet(sheet: views.Sheet, numbers: np.ndarray, key: str) -> None:
+def show_sheet(sheet: views.Sheet, numbers: np.ndarray, layer: str, key: str) -> None:
     """A montage whose tiles can be clicked: the channel under the click becomes the chosen one."""
 
-    def choose() -> None:
-        tile = clicked_tile(sheet, key)
+    def choose(down: float, right: float) -> None:
+        height, width = sheet.size
+        tile = sheet.layout.index_at(int(right * width), int(down * height))
         if tile is not None:
             st.session_state["channel"] = int(numbers[tile])
 
-    streamlit_image_coordinates(sheet, width="stretch", key=key, on_click=choose, cursor="pointer")
+    clickable.show(sheet.file, sheet.size, f"The maps of {layer}, channel by channel", key, choose, cursor="pointer")
 
 
 def show_filters() -> None:
@@ -194,7 +185,7 @@ def show_maps(layer: str) -> None:
     size = f"{maps.values.shape[2]} × {maps.values.shape[1]}"
     st.markdown(f"**All {count} maps** of {common.plain(layer)}, {size} each. Click one to enlarge it above.")
     sheet = views.sheet(views.map_sheet, maps.values[numbers], ordered, highlight=(place,))
-    show_sheet(sheet, numbers, f"sheet {model.name} {layer} {sort}")
+    show_sheet(sheet, numbers, layer, f"sheet {model.name} {layer} {sort}")
     if not isinstance(scale, list):
         views.show_scale(scale, "activation")
     one_scale = None if isinstance(scale, list) else scale

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 from PIL import Image, ImageDraw
-from streamlit_image_coordinates import streamlit_image_coordinates
 
-from app_pages import common, takeaway, views
+from app_pages import clickable, common, takeaway, views
 from vizcore.anatomy import LayerFacts
 from vizcore.export import to_figure
 from vizcore.images import Box, Scale, frame, overlay, to_colours, to_png
@@ -90,20 +89,12 @@ def _show_map(
     factor = max(1, -(-MAP_SIDE // max(values.shape)))
     key = f"map to see with {here.model.name} {layer.name} {here.digest}"
 
-    def choose() -> None:
-        if (click := st.session_state.get(key)) and click.get("width"):
-            places = (click["y"] / click["height"], click["x"] / click["width"])
-            for name, share, size in zip(KEYS[1:], places, values.shape, strict=True):
-                st.session_state[name] = min(int(share * size), size - 1)
+    def choose(down: float, right: float) -> None:
+        for name, share, size in zip(KEYS[1:], (down, right), values.shape, strict=True):
+            st.session_state[name] = int(share * size)
 
-    streamlit_image_coordinates(
-        _ringed(to_colours(values, scale).repeat(factor, 0).repeat(factor, 1), unit[1:], factor),
-        width="stretch",
-        key=key,
-        on_click=choose,
-        cursor="crosshair",
-        png_compression_level=1,
-    )
+    drawn = _ringed(to_colours(values, scale).repeat(factor, 0).repeat(factor, 1), unit[1:], factor)
+    clickable.show(to_png(drawn), drawn.shape[:2], f"The map of channel {unit[0]}, to choose a unit on", key, choose)
 
 
 def _ringed(picture: np.ndarray, place: Sequence[int], factor: int) -> np.ndarray:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import streamlit as st
-from streamlit_image_coordinates import streamlit_image_coordinates
 
-from app_pages import common, number_grid, takeaway, views
+from app_pages import clickable, common, number_grid, takeaway, views
 from app_pages.number_grid import bracketed, exact
 from vizcore.arithmetic import Stage, UnitArithmetic
 from vizcore.export import to_figure
@@ -97,17 +96,12 @@ def _show_map(here: common.Chosen, layer: str, values: np.ndarray, scale: Scale,
     drawn = _framed(drawn, (left, top, left + factor, top + factor))
     key = f"map of {here.model.name} {layer} {here.digest}"
 
-    def move() -> None:
-        click = st.session_state.get(key)
-        if click and click.get("width"):
-            st.session_state["unit_row"] = min(int(click["y"] * values.shape[0] / click["height"]), len(values) - 1)
-            column = int(click["x"] * values.shape[1] / click["width"])
-            st.session_state["unit_column"] = min(column, values.shape[1] - 1)
+    def move(down: float, right: float) -> None:
+        st.session_state["unit_row"] = int(down * values.shape[0])
+        st.session_state["unit_column"] = int(right * values.shape[1])
 
     with st.container(width=420, gap="xsmall"):
-        streamlit_image_coordinates(
-            drawn, width="stretch", key=key, on_click=move, cursor="crosshair", png_compression_level=1
-        )
+        clickable.show(to_png(drawn), drawn.shape[:2], "The map of this channel, to choose a unit on", key, move)
         views.show_scale(scale, "activation, the layer’s scale")
     height, width = values.shape
     st.caption(f"The map of this channel, {height} × {width} (height × width). Click a place to take it apart.")

@@ -6,7 +6,7 @@ import base64
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
 import streamlit as st
@@ -194,10 +194,6 @@ class Sheet:
     def of(cls, montage: Montage) -> Sheet:
         height, width = montage.picture.shape[:2]
         return cls(to_png(montage.picture), (height, width), replace(montage, picture=np.empty((0, 0, 3), np.uint8)))
-
-    def save(self, file: BinaryIO, **_: object) -> None:
-        """Write it, as Pillow's pictures do."""
-        file.write(self.file)
 
 
 def sheet(draw: Callable[..., Montage], *arguments: Any, **options: Any) -> Sheet:

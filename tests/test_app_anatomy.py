@@ -126,7 +126,7 @@ def test_a_click_on_a_block_chooses_its_layer_and_one_on_its_map_a_unit(person: 
     page.locator('[data-testid="stVegaLiteChart"] path[aria-label*="pool1"]').first.click()
     wait_until_idle(page)
     page.get_by_text("pool1 is a AvgPool2d").wait_for()
-    image = page.frame_locator("iframe").first.locator("img")
+    image = page.get_by_alt_text("to choose a unit on")
     box = image.bounding_box()
     assert box
     image.click(position={"x": box["width"] * 0.9, "y": box["height"] * 0.3})

@@ -31,7 +31,7 @@ from browser import (
     wait_until_idle,
 )
 from PIL import Image
-from playwright.sync_api import Browser, FrameLocator, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 Person = Callable[..., Page]
 CATS = {"tiger cat", "Egyptian cat", "tabby", "lynx", "Persian cat", "Siamese cat"}
@@ -223,8 +223,8 @@ def test_a_hostile_file_name_is_shown_as_it_is_and_fetches_nothing(page: Page) -
 # ---- 4: layers ----------------------------------------------------------------------------------------------
 
 
-def montage(page: Page) -> FrameLocator:
-    return page.frame_locator("iframe[title^='streamlit_image_coordinates']")
+def montage(page: Page) -> Locator:
+    return page.get_by_alt_text("The maps of blocks.2, channel by channel")
 
 
 def test_a_click_on_a_stage_and_on_a_tile_enlarges_that_channel(page: Page, tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_a_click_on_a_stage_and_on_a_tile_enlarges_that_channel(page: Page, tmp_
         pixels(page, named(page, alt))
     segment(page, "blocks.2 · 40 × 28 × 28")
     expect(page.get_by_role("combobox", name="Layer")).to_have_value("blocks.2")
-    sheet = montage(page).locator("img")
+    sheet = montage(page)
     sheet.scroll_into_view_if_needed()
     number = page.get_by_role("spinbutton", name="Channel")
     seen = {number.input_value()}
