@@ -4,6 +4,7 @@ Streamlit runs this file from the top for every view. The server imports it once
 default network while nobody is looking yet.
 """
 
+import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -65,8 +66,8 @@ def show() -> None:
 
 @asynccontextmanager
 async def warm_up(server: object) -> AsyncIterator[None]:
-    """Load the default network in a thread of its own, while the server goes on to start."""
-    from app_pages import common, journal, memory
+    """Load the default network in a thread of its own, while the server goes on to start; then tidy up now and then."""
+    from app_pages import common, housekeeping, journal, memory
 
     journal.begin()
     sys.setswitchinterval(SWITCH)
@@ -76,7 +77,11 @@ async def warm_up(server: object) -> AsyncIterator[None]:
     if complaint := memory.complaint():
         print(complaint, file=sys.stderr)
     Thread(target=common.warm_up, name="warm-up", daemon=True).start()
-    yield
+    tidying = asyncio.create_task(housekeeping.keep_house())
+    try:
+        yield
+    finally:
+        tidying.cancel()
 
 
 if __name__ == "__main__":

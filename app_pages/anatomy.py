@@ -15,7 +15,7 @@ QUESTIONS = {"parameters": "most parameters", "multiply-adds": "most multiply-ad
 
 
 def facts_of() -> Anatomy:
-    return common.known(("anatomy", model.title), lambda: anatomy(model))
+    return common.known(("anatomy", model.title), lambda: anatomy(here.model))
 
 
 def first_choice(layers: tuple[LayerFacts, ...]) -> str:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, is_dataclass
 from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import streamlit as st
@@ -48,18 +49,21 @@ Question = TypeVar("Question", bound=Hashable)
 Result = TypeVar("Result")
 
 _here = threading.local()  # of a run of a page: what shows that it waits
+_twins: WeakKeyDictionary[Any, dict[int, Any]] = WeakKeyDictionary()  # of a model, by place in the line
+_twins_lock = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
     """What the sidebar says: it holds on every page.
 
+    ``loaded`` is the model, which all share; ``model``, inside of a turn, is one that nobody else runs meanwhile.
     ``photo`` is uint8 (H, W, 3); ``digest`` names its pixels; ``origin`` is the Python expression that reads it.
     ``scores`` are the logits (K,), ``chances`` the probabilities (K,); ``target`` is the class looked at. ``loaded_by``
     is the Python that loads the model, where it is not `call_of` it.
     """
 
-    model: Any
+    loaded: Any
     photo: np.ndarray
     digest: str
     title: str
@@ -70,6 +74,10 @@ class Chosen:
     chances: np.ndarray
     target: int
     loaded_by: str | None = None
+
+    @property
+    def model(self) -> Any:
+        return at_this_place(self.loaded)
 
     @property
     def ranking(self) -> np.ndarray:
@@ -238,10 +246,13 @@ def known_each(
 
 def make_room(seconds: float) -> None:
     """Keep a turn of so many seconds from taking the process beyond its budget; raises Busy where it would."""
-    need = (memory.LONG_MB if seconds >= LONG else memory.SHORT_MB) * memory.MB
-    if memory.resident() + need <= memory.budget():
-        return
-    let_go()
+    here: Chosen | None = st.session_state.get("chosen") if get_script_run_ctx(suppress_warning=True) else None
+    network = sum(tensor.nbytes for tensor in here.loaded.net.parameters()) if here else 0
+    need = memory.for_turn(seconds >= LONG, network)
+    for let_something_go in (memory.give_back, let_go):
+        if memory.resident() + need <= memory.budget():
+            return
+        let_something_go()
     if (taken := memory.resident()) + need > memory.budget():
         raise Busy(
             f"The server has no memory for this now: {taken / memory.MB:,.0f} of {memory.budget() / memory.MB:,.0f} MB "
@@ -333,6 +344,18 @@ def turn(questions: Sequence[Hashable], seconds: float | None = None) -> Iterato
         now = time.monotonic()
         begun = now if begun is None else begun
         journal.write(outcome, kind, person(), begun - asked, now - begun)
+
+
+def at_this_place(model: Any) -> Any:
+    """The model itself, or at another place of the `line` than the first its twin of that place: two turns with one net
+    would wait for its lock in turn, each with half of the cores."""
+    if not (place := line().place()):
+        return model
+    with _twins_lock:
+        twins = _twins.setdefault(model, {})
+        if place not in twins:
+            twins[place] = model.twin()
+        return twins[place]
 
 
 def share_the_cores() -> None:
@@ -484,7 +507,7 @@ def layers_of(name: str, untrained: bool) -> tuple[Any, ...]:
     from vizcore.hooks import list_layers
 
     model = model_named(name, untrained)
-    return known(("layers", model.title), lambda: list_layers(model))
+    return known(("layers", model.title), lambda: list_layers(at_this_place(model)))
 
 
 def seconds_a_pass(name: str, untrained: bool) -> float:
@@ -496,9 +519,10 @@ def seconds_a_pass(name: str, untrained: bool) -> float:
 
         pixels = torch.full((8, 3, *model.input_size), 0.5)
         with torch.no_grad():
-            model.logits(pixels[:1])
+            mine = at_this_place(model)
+            mine.logits(pixels[:1])
             start = time.perf_counter()
-            model.logits(pixels)
+            mine.logits(pixels)
         return (time.perf_counter() - start) / len(pixels)
 
     return known(("seconds a pass", model.title), measure)
@@ -525,7 +549,7 @@ def scores_of(model: Any, photo: Any) -> tuple[Any, np.ndarray]:
 
         view = prepare(photo.pixels, model)
         with torch.no_grad():
-            return view, model.logits(view.pixels)[0].float().numpy()
+            return view, at_this_place(model).logits(view.pixels)[0].float().numpy()
 
     return known(("scores", model.title, photo.digest), compute)
 

@@ -42,7 +42,7 @@ def _after(here: common.Chosen, epoch: int) -> common.Chosen:
     scores = common.known(("scores", model.title, here.digest, "alone"), lambda: model.logits(here.view.pixels))
     return replace(
         here,
-        model=model,
+        loaded=model,
         scores=scores[0].numpy(),
         chances=probabilities(scores)[0].numpy(),
         loaded_by=f"state_model({here.model.name!r}, {epoch})",

@@ -62,7 +62,7 @@ class Grid:
         """The map of a CAM method, known from now on."""
         return common.known(
             self.key(method, target),
-            lambda: cam(model, here.view.pixels, target, method, self.layer, progress=progress),
+            lambda: cam(here.model, here.view.pixels, target, method, self.layer, progress=progress),
             None if self.passes(method) == 1 else self.passes(method) * views.seconds_a_pass(here),
         )
 
@@ -71,7 +71,7 @@ class Grid:
 
         def maps_of(unknown: list[tuple[str, int]]) -> list[Heatmap | LensError]:
             methods, targets = (list(dict.fromkeys(each)) for each in zip(*unknown, strict=True))
-            found = cam_grid(model, here.view.pixels, targets, methods, self.layer)
+            found = cam_grid(here.model, here.view.pixels, targets, methods, self.layer)
             return [found[cell] for cell in unknown]
 
         common.known_each({cell: self.key(*cell) for cell in cells}, maps_of, seconds_of(cells))

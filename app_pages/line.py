@@ -61,6 +61,7 @@ class _Turn:
     seconds: float  # that it is thought to take
     arrived: float
     started: float | None = None
+    place: int | None = None  # where it runs
     dropped: bool = False
 
     @property
@@ -104,8 +105,8 @@ class Line:
         outcome = "cancelled"
         try:
             self._wait(mine, tell)
-            self._mine.has_turn = True
             assert mine.started is not None
+            self._mine.place = mine.place
             yield mine.started - mine.arrived
             outcome = "done"
         except Busy:
@@ -115,12 +116,16 @@ class Line:
             outcome = "failed"
             raise
         finally:
-            self._mine.has_turn = False
+            self._mine.place = None
             self._leave(mine, outcome)
 
     def has_turn(self) -> bool:
         """Whether this thread has one now."""
-        return getattr(self._mine, "has_turn", False)
+        return self.place() is not None
+
+    def place(self) -> int | None:
+        """Which place this thread's turn runs at, from 0: no other does at the same time. None where it has no turn."""
+        return getattr(self._mine, "place", None)
 
     def running(self) -> int:
         """How many turns there are now."""
@@ -171,6 +176,7 @@ class Line:
                 if mine.dropped:
                     raise Busy("This was given up for something newer that you asked for.")
                 if self._may_start(mine):
+                    mine.place = min(set(range(self._places)) - {turn.place for turn in self._running})
                     self._waiting.remove(mine)
                     self._running.append(mine)
                     mine.started = self._clock()

@@ -16,7 +16,10 @@ from pathlib import Path
 MB = 10**6
 DEFAULT_MB = 1800
 PROGRAM_MB = 450  # Python with torch and Streamlit, before any network is loaded
-LONG_MB, SHORT_MB = 600, 100  # that a turn may need: a bound that holds for every method, and a pass with its gradient
+# That a turn may need: bounds that hold for every method, with any network and with a small one; a pass with its
+# gradient.
+LONG_MB, LONG_OF_SMALL_MB, SHORT_MB = 600, 400, 100
+SMALL_MB = 40  # of the parameters of a small network
 RESULTS_SHARE, PICTURES_SHARE = 0.05, 0.04
 STATM = Path("/proc/self/statm")
 ARENA_MAX = -8  # M_ARENA_MAX of glibc's malloc.h
@@ -37,6 +40,11 @@ def complaint() -> str:
 
 def _setting() -> str:
     return os.environ.get("CNN_LENS_MEMORY_MB", "").strip()
+
+
+def for_turn(long: bool, network: int) -> int:
+    """Bytes that a turn may take for a while, with a network of so many."""
+    return (SHORT_MB if not long else LONG_OF_SMALL_MB if network <= SMALL_MB * MB else LONG_MB) * MB
 
 
 def for_results(whole: int) -> int:
@@ -72,6 +80,7 @@ def freeze() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.collect()  # now it knows that little is left; it waits until a quarter more has come
 
 
 def give_back() -> None:

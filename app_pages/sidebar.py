@@ -45,7 +45,7 @@ def choose() -> str | None:
         model = _load(card)
         picture = _invert(_choose_picture(card), card)
         before: common.Chosen | None = st.session_state.get("chosen")
-        if before and before.model is model and before.digest == picture.photo.digest:
+        if before and before.loaded is model and before.digest == picture.photo.digest:
             view, scores = before.view, before.scores
         else:
             view, scores = common.scores_of(model, picture.photo)
@@ -55,7 +55,7 @@ def choose() -> str | None:
     target = _choose_class(model, scores)
     _say_what_is_missing(asked, model)
     st.session_state["chosen"] = common.Chosen(
-        model=model,
+        loaded=model,
         photo=picture.photo.pixels,
         digest=picture.photo.digest,
         title=picture.title,

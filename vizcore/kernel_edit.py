@@ -7,8 +7,6 @@ it by hand asks more.
 
 from __future__ import annotations
 
-import copy
-import threading
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,13 +52,11 @@ def with_kernel(model: Model, layer: str, channel: int, kernel: np.ndarray) -> M
     kernel = np.asarray(kernel, np.float64)
     if kernel.shape != shape or not np.isfinite(kernel).all():
         raise BadParameter(f"kernel has the shape {kernel.shape}; it must be {shape}, of finite numbers.")
-    with model.lock, torch.no_grad():
-        tensors = [*model.net.parameters(), *model.net.buffers()]
-        net = copy.deepcopy(model.net, {id(tensor): tensor for tensor in tensors})  # known: not copied
-        weight = module.weight.detach().clone()
-        weight[channel] = torch.from_numpy(kernel).to(weight)
-    net.get_submodule(layer).weight = nn.Parameter(weight, requires_grad=False)
-    return replace(model, net=net, title=f"{model.title} (edited)", lock=threading.RLock())
+    edited = replace(model.twin(), title=f"{model.title} (edited)")
+    weight = module.weight.detach().clone()
+    weight[channel] = torch.from_numpy(kernel).to(weight)
+    edited.net.get_submodule(layer).weight = nn.Parameter(weight, requires_grad=False)
+    return edited
 
 
 def edit_kernel(model: Model, pixels: Tensor, layer: str, channel: int, kernel: np.ndarray) -> KernelEdit:

@@ -12,10 +12,11 @@ Two arguments mean the same everywhere and are documented once, here:
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -137,6 +138,16 @@ class Model:
             finally:
                 for module in training:
                     module.training = True
+
+    def twin(self) -> Model:
+        """The same net with modules and a lock of its own, and the same tensors: for a second thread, or a change.
+
+        Takes no memory to speak of, as parameters and buffers are shared; hooks that stand on the net are copied.
+        """
+        with self.lock:
+            tensors = [*self.net.parameters(), *self.net.buffers()]
+            net = copy.deepcopy(self.net, {id(tensor): tensor for tensor in tensors})  # known: not copied
+        return replace(self, net=net, lock=threading.RLock())
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Pixel space to what the net's first layer receives: grey where wanted, (x - mean) / std."""

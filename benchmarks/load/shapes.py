@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from app_pages.housekeeping import EVERY
 from benchmarks.load.answers import Page
 from benchmarks.load.person import OWN_HEATMAP, Deed, Person, TurnedAway
 from benchmarks.load.server import KEPT, Held, Server
@@ -200,8 +201,6 @@ def _own_seconds() -> float:
 
 
 async def _held_after_all_left(server: Server) -> Held:
-    """When the visits of those who left are forgotten, which the server does when the next person comes."""
-    await asyncio.sleep(KEPT + 1)
-    await leave([await Person.arrive(server.address, 0)])
-    await asyncio.sleep(2)
+    """When the visits of those who left are forgotten, and the server has tidied up behind them."""
+    await asyncio.sleep(KEPT + 2 * EVERY)
     return server.held()
