@@ -246,9 +246,7 @@ def known_each(
 
 def make_room(seconds: float) -> None:
     """Keep a turn of so many seconds from taking the process beyond its budget; raises Busy where it would."""
-    here: Chosen | None = st.session_state.get("chosen") if get_script_run_ctx(suppress_warning=True) else None
-    network = sum(tensor.nbytes for tensor in here.loaded.net.parameters()) if here else 0
-    need = memory.for_turn(seconds >= LONG, network)
+    need = memory.for_turn(_bytes_of_net() if seconds >= LONG else None)
     for let_something_go in (memory.give_back, let_go):
         if memory.resident() + need <= memory.budget():
             return
@@ -258,6 +256,12 @@ def make_room(seconds: float) -> None:
             f"The server has no memory for this now: {taken / memory.MB:,.0f} of {memory.budget() / memory.MB:,.0f} MB "
             "are taken. Try again when others have gone, or choose a smaller network; nothing that you chose is lost."
         )
+
+
+def _bytes_of_net() -> int:
+    """Of the net that is looked at."""
+    here: Chosen | None = st.session_state.get("chosen") if get_script_run_ctx(suppress_warning=True) else None
+    return sum(tensor.nbytes for tensor in here.loaded.net.parameters()) if here else 0
 
 
 def let_go() -> None:

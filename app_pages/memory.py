@@ -42,9 +42,11 @@ def _setting() -> str:
     return os.environ.get("CNN_LENS_MEMORY_MB", "").strip()
 
 
-def for_turn(long: bool, network: int) -> int:
-    """Bytes that a turn may take for a while, with a network of so many."""
-    return (SHORT_MB if not long else LONG_OF_SMALL_MB if network <= SMALL_MB * MB else LONG_MB) * MB
+def for_turn(network: int | None) -> int:
+    """Bytes that a turn may take for a while: a long one with a network of so many bytes, or a short one."""
+    if network is None:
+        return SHORT_MB * MB
+    return (LONG_OF_SMALL_MB if network <= SMALL_MB * MB else LONG_MB) * MB
 
 
 def for_results(whole: int) -> int:

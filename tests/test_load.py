@@ -20,7 +20,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from benchmarks.load import shapes
 from benchmarks.load.answers import CLOSE, OwnPhoto, Page, Verdict, chosen, judge, judge_all, right_picture
 from benchmarks.load.client import Client
-from benchmarks.load.person import MIX, PAUSE, Person
+from benchmarks.load.person import MIX, PAUSE, Deed, Person
 from benchmarks.load.server import Server, running_server
 
 NET = "EfficientNet-Lite0"
@@ -150,3 +150,14 @@ def test_equal_waits_are_fair_and_one_who_waits_for_all_is_not() -> None:
     assert shapes.jain([2.0, 2.0, 2.0, 2.0]) == pytest.approx(1)
     assert shapes.jain([8.0, 0.0, 0.0, 0.0]) == pytest.approx(1 / 4)
     assert shapes.jain([0.0, 0.0]) == 1  # nobody waited
+
+
+def test_waits_are_compared_with_those_of_others_for_the_same() -> None:
+    def deeds(**seconds: float) -> list[Deed]:
+        return [Deed(what, "done", float(value)) for what, value in seconds.items()]
+
+    even = [deeds(look=1, run=60), deeds(look=1), deeds(run=60), []]  # who asks for more waits for more
+    assert shapes.relative_waits(even) == pytest.approx([1, 1, 1])
+    assert shapes.relative_waits([deeds(look=1), deeds(look=3)]) == pytest.approx([0.5, 1.5])
+    given_up = [Deed("look", "cancelled", 100.0)]
+    assert shapes.relative_waits([given_up, deeds(look=2)]) == pytest.approx([1])

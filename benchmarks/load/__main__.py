@@ -167,6 +167,7 @@ def aims(repeats: list[Repeat]) -> list[tuple[str, str, str]]:
         (f"Grad-CAM of one's own photo, {many}", "≤ 3 s", of_aim(own_heatmaps)),
         (f"  uploaded by {crowd} at once", "", of_each(lambda repeat: high(own_heatmaps(repeat.uploads)))),
         (f"fairness: Jain index of waits for a turn, {many}", "≥ 0.9", of_each(lambda r: r.aimed_at.fairness, "")),
+        ("  of what people waited, each deed by the mean of its kind", "", of_each(lambda r: r.aimed_at.evenness, "")),
         (f"  of the waits of {crowd} who upload at once", "", of_each(lambda r: jain(own_heatmaps(r.uploads)), "")),
         ("cancelled: until the page is there again", "≤ 2 s", of_each(lambda r: high(cancels(r)))),
         (f"memory after three waves of {crowd}, third − first", "< 50 MB", after_waves("memory", " MB", since=1)),
@@ -187,6 +188,7 @@ COLUMNS: dict[str, Callable[[Crowd], str | float]] = {
     "own Grad-CAM": lambda crowd: high(own_heatmaps(crowd)),
     "occlusion": lambda crowd: high(crowd.seconds(what="run occlusion")),
     "fairness": lambda crowd: crowd.fairness,
+    "evenness": lambda crowd: crowd.evenness,
     "server %": lambda crowd: 100 * crowd.theirs,
     "clients %": lambda crowd: 100 * crowd.ours,
 }

@@ -34,6 +34,7 @@ class Crowd:
     ours: float
     theirs: float
     fairness: float
+    evenness: float
 
     def seconds(self, *, what: str | None = None, known: bool | None = None) -> np.ndarray:
         return np.array(
@@ -86,6 +87,7 @@ class Watch:
             self.ours,
             self.theirs,
             jain(_waits(self.journal)),
+            jain(relative_waits([person.deeds for person in people])),
         )
 
 
@@ -193,6 +195,16 @@ def _waits(journal: Iterable[dict]) -> list[float]:
     for line in journal:
         waited[line["visit"]].append(line["waited"])
     return [float(np.mean(each)) for each in waited.values()]
+
+
+def relative_waits(people: Iterable[Sequence[Deed]]) -> list[float]:
+    """How long each person waited for what they did, 1 being as long as all did for the same: the mean of it."""
+    people = [[deed for deed in deeds if deed.outcome == "done"] for deeds in people]
+    of_kind = defaultdict(list)
+    for deed in (deed for deeds in people for deed in deeds):
+        of_kind[deed.what].append(deed.seconds)
+    usual = {what: float(np.mean(seconds)) for what, seconds in of_kind.items()}
+    return [float(np.mean([deed.seconds / usual[deed.what] for deed in deeds])) for deeds in people if deeds]
 
 
 def _own_seconds() -> float:
