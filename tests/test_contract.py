@@ -328,6 +328,28 @@ def test_a_thread_without_lens_work_sees_no_hook_while_others_trace() -> None:
         assert all(threads.map(own_colour, range(100)))
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_a_twin_answers_the_same_from_the_same_memory_while_the_first_is_held(name: str) -> None:
+    model = fresh(name).model
+    pixels = fresh(name).pixels
+    with unchanged(model):
+        with torch.no_grad():
+            expected = model.logits(pixels)
+        twin = model.twin()
+        assert [one.data_ptr() for one in twin.net.parameters()] == [one.data_ptr() for one in model.net.parameters()]
+        assert [one.data_ptr() for one in twin.net.buffers()] == [one.data_ptr() for one in model.net.buffers()]
+        layer = next(iter(dict(twin.net.named_children())))
+        with (
+            trace(model, []),
+            ThreadPoolExecutor(1) as other,
+            torch.no_grad(),
+        ):  # the first is held
+            assert torch.equal(other.submit(twin.logits, pixels).result(timeout=60), expected)
+        with trace(twin, []):
+            twin.net.get_submodule(layer).training = True
+            assert not model.net.get_submodule(layer).training
+
+
 # What is handed in
 
 

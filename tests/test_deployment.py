@@ -48,8 +48,9 @@ def test_every_setting_of_streamlit_that_is_named_exists() -> None:
         f"{gate.MOST_FILES} files and {gate.MOST_MB} MB; {gate.MOST_MB_WITH_NETWORKS} MB where networks",
         f"{line.MOST_OF_ONE} of one visit, {line.MOST_WAITING} of all",
         f"Of the {memory.DEFAULT_MB:,} MB, Python, torch and Streamlit take about {memory.PROGRAM_MB}, a costly run "
-        f"up to {memory.LONG_MB}, results of all visits {memory.RESULTS_SHARE:.0%}, the pictures drawn\nof them "
-        f"{memory.PICTURES_SHARE:.0%}".replace("%", " %"),
+        f"up to {memory.LONG_MB} ({memory.LONG_OF_SMALL_MB} with a network of\nat most {memory.SMALL_MB} MB), "
+        f"results of all visits {memory.RESULTS_SHARE * 100:.0f} %, the pictures drawn of them "
+        f"{memory.PICTURES_SHARE * 100:.0f} %,",
         f"about {memory.for_networks(memory.DEFAULT_MB * memory.MB) // memory.MB // 10 * 10} MB, so that VGG-16",
         f"{2 * memory.PROGRAM_MB} is the least",
     ],

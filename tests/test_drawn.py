@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -89,15 +91,16 @@ def test_a_page_that_is_seen_again_draws_nothing_again(page: str, drawings: list
 
 
 def test_the_sheet_that_can_be_clicked_is_the_file_that_was_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    from app_pages import views
+    from app_pages import clickable, views
 
     values = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
     sheet = views.sheet(images.montage, values, Scale(0.0, 11.0), columns=2, tile=4, gap=1)
     whole = images.montage(values, Scale(0.0, 11.0), columns=2, tile=4, gap=1)
-    from io import BytesIO
-
-    file = BytesIO()
-    sheet.save(file, format="PNG", compress_level=0)
+    shown: dict[str, Any] = {}
+    monkeypatch.setattr(clickable, "_clickable", lambda **given: shown.update(given["data"]))
+    clickable.show(sheet.file, sheet.size, "maps", "key", lambda down, right: None)
+    file = BytesIO(base64.b64decode(shown["picture"].removeprefix("data:image/png;base64,")))
     np.testing.assert_array_equal(np.asarray(Image.open(file)), whole.picture)
+    assert shown["ratio"] == f"{whole.picture.shape[1]} / {whole.picture.shape[0]}"
     assert sheet.size == whole.picture.shape[:2]
     assert [sheet.layout.index_at(x, 7) for x in range(12)] == [whole.index_at(x, 7) for x in range(12)]

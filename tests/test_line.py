@@ -188,6 +188,30 @@ def test_long_turns_run_one_at_a_time_and_leave_a_place_to_short_ones() -> None:
     other.lets_go()
 
 
+def test_a_turn_has_a_place_that_no_other_has_at_the_same_time() -> None:
+    line, seen = Line(places=3), list[int | None]()
+    together = threading.Barrier(3)
+
+    def ask(number: int) -> None:
+        with line.turn(number, [number], SHORT):
+            together.wait(SOON)
+            seen.append(line.place())
+            with line.turn(number, ["more"], SHORT):  # the same turn
+                assert line.place() == seen[-1] or line.place() in seen
+            together.wait(SOON)
+
+    for _ in range(5):
+        seen.clear()
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(SOON)
+        assert sorted(filter(lambda place: place is not None, seen)) == [0, 1, 2]
+    assert line.place() is None
+    assert not line.has_turn()
+
+
 # ---- one person ------------------------------------------------------------------------------------------------
 
 

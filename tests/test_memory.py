@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from app_pages import memory
+
 pytestmark = pytest.mark.slow
 
 LIMIT = 600  # MB above the loaded model
@@ -37,6 +39,16 @@ def resident(line):
     status = Path("/proc/self/status").read_text()
     return int(status.split(line + ":")[1].split()[0]) / 1024
 
+def small(model):
+    from app_pages import memory
+    return sum(tensor.nbytes for tensor in model.net.parameters()) <= memory.SMALL_MB * memory.MB
+
+def features_of(model, count):
+    import numpy as np
+    from vizcore.embedding import extract_features
+    pictures = np.random.default_rng(0).integers(0, 256, (count, 160, 160, 3)).astype(np.uint8)
+    extract_features(model, list(pictures), model.layers["features"])
+
 torch.set_num_threads(1)
 model = MODEL
 pixels = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
@@ -59,6 +71,24 @@ def megabytes_above_the_model(model: str, call: str) -> float:
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return float(done.stdout)
+
+
+SMALL_LIMIT = 400  # where the parameters take no more than memory.SMALL_MB
+
+
+@pytest.mark.parametrize(
+    ("model", "call"),
+    [
+        (LITE, "occlusion(model, pixels, 281, 32, 16)"),
+        ("load_model('efficientnet_lite2')", "occlusion(model, torch.rand(1, 3, 260, 260), 281, 64, 32)"),
+        ("load_model('googlenet', weights=None)", "occlusion(model, pixels, 281, 64, 32, progress=stop_after(40))"),
+        ("load_model('efficientnet_lite2')", "features_of(model, 60)"),
+        (LITE, "cam(model, pixels, 281, 'ablation_cam')"),
+    ],
+)
+def test_no_method_takes_more_with_a_small_network_than_a_long_turn_is_given(model: str, call: str) -> None:
+    assert (memory.LONG_OF_SMALL_MB, memory.LONG_MB) == (SMALL_LIMIT, LIMIT)
+    assert 1 < megabytes_above_the_model(model, f"assert small(model); {call}") < SMALL_LIMIT
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,11 @@ def test_the_parts_of_the_budget_add_up_to_it() -> None:
     assert shares + (memory.PROGRAM_MB + memory.LONG_MB) * MB == pytest.approx(whole, abs=MB)
 
 
+def test_a_long_turn_needs_less_room_with_a_small_network_and_a_short_one_least() -> None:
+    sizes = [memory.for_turn(network) // MB for network in (None, 0, 40 * MB, 40 * MB + 1)]
+    assert sizes == [memory.SHORT_MB, memory.LONG_OF_SMALL_MB, memory.LONG_OF_SMALL_MB, memory.LONG_MB]
+
+
 def test_by_default_a_server_of_2_gb_holds_the_largest_network_of_the_catalogue() -> None:
     from models import list_models
 
