@@ -202,6 +202,33 @@ class Heatmap:
 
 
 @dataclass(frozen=True, eq=False)
+class Attribution:
+    """What each number of the picture has to do with ``target``: ``values`` (3, H, W) float32, raw, signed.
+
+    ``score`` is the target's logit on the picture, ``params`` hold every option needed to compute it again, and
+    ``notes`` are sentences for the reader.
+    """
+
+    values: np.ndarray
+    method: str
+    model_name: str
+    target: int
+    score: float
+    params: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def signed(self) -> np.ndarray:
+        """(H, W) sum over the colours: for and against the class."""
+        return self.values.sum(axis=0)
+
+    @property
+    def absolute(self) -> np.ndarray:
+        """(H, W) largest magnitude over the colours, at least 0: how much, whatever the sign (Simonyan et al. 2014)."""
+        return np.abs(self.values).max(axis=0)
+
+
+@dataclass(frozen=True, eq=False)
 class ActivationMaps:
     """What comes out of one layer for one picture: ``values`` (C, h, w) float32, raw."""
 

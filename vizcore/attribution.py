@@ -1,0 +1,347 @@
+"""Gradient attributions: how the score of a class answers to each pixel, colour by colour.
+
+With x the picture in [0, 1] and s the target's logit, the gradient ∂s/∂x (Simonyan, Vedaldi & Zisserman, *Deep Inside
+Convolutional Networks*, 2014) is what all others start from. Guided backpropagation (Springenberg et al., *Striving for
+Simplicity*, 2015) and the deconvnet (Zeiler & Fergus, *Visualizing and Understanding Convolutional Networks*, ECCV
+2014) change what goes back through ReLUs: not by hooks on modules, which miss the functional ones and leave the plain
+gradient where a net has no other, but wherever a ReLU is called.
+
+Values are raw, in pixel space and signed: normalisation lies inside of what is differentiated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from vizcore.cam import cam
+from vizcore.records import (
+    Attribution,
+    BadParameter,
+    Model,
+    Progress,
+    UnsupportedModel,
+    check_pixels,
+    check_target,
+    check_whole,
+)
+
+BASELINES = ("black", "grey", "mean")
+STEPS, SAMPLES, NOISE = 64, 32, 0.15
+
+
+@dataclass(frozen=True)
+class AttributionMethod:
+    """One row of the family. ``unit`` says what a value is, ``weakness`` what to beware of."""
+
+    title: str
+    reference: str
+    formula: str
+    unit: str
+    reading: str
+    weakness: str
+
+
+def attribution(
+    model: Model,
+    pixels: Tensor,
+    target: int,
+    method: str = "gradient",
+    *,
+    baseline: str = "black",
+    steps: int = STEPS,
+    samples: int = SAMPLES,
+    noise: float = NOISE,
+    seed: int = 0,
+    layer: str | None = None,
+    batch_size: int = 8,
+    progress: Progress | None = None,
+) -> Attribution:
+    """What each pixel of one picture, ``pixels`` (1, 3, H, W) in [0, 1], has to do with the logit of ``target``.
+
+    ``values`` are (3, H, W), signed, positive where a larger value (gradient) or the value that is there (the others)
+    raises the score; guided ones have no unit. ``integrated_gradients`` goes from ``baseline`` ("black", "grey", which
+    is 0.5, or "mean", the model's own) in ``steps`` of Gauss and Legendre; its values add up to the change of the
+    score, and a note says how nearly. ``smooth_grad`` averages over ``samples`` pictures with normal noise of the
+    standard deviation ``noise`` times the range of the picture, drawn from ``seed``. ``layer`` is the one whose
+    Grad-CAM ``guided_grad_cam`` multiplies; None takes ``model.layers["cam"]``.
+
+    Cost: one pass forth and back, ``steps`` or ``samples`` of them for these two, ``batch_size`` pictures at a time.
+    Raises BadParameter, LayerNotFound, and UnsupportedModel where the net does not allow the method: where its score is
+    not differentiable, or has no ReLU for a rule to change.
+    """
+    if method not in ATTRIBUTION_METHODS:
+        raise BadParameter(f"method is {method!r}; it must be one of {', '.join(ATTRIBUTION_METHODS)}.")
+    check_pixels(pixels, one=True)
+    target = check_target(model, target)
+    check_whole("batch_size", batch_size, 1, 4096)
+    ask = _Gradients(model, target, batch_size, progress)
+    params: dict[str, Any] = {"score": "logit"}
+    notes: list[str] = []
+    if method == "integrated_gradients":
+        params |= {"baseline": baseline, "steps": check_whole("steps", steps, 1, 10_000)}
+        values, gap = _integrated(ask, pixels, _baseline(model, pixels, baseline), steps)
+        notes.append(f"The values add up to the change of the score from the baseline on, but for {100 * gap:.2g} %.")
+    elif method == "smooth_grad":
+        if not isinstance(noise, (int, float)) or not 0 <= noise <= 10:
+            raise BadParameter(f"noise is {noise!r}; it must be 0 to 10 times the range of the picture.")
+        params |= {"samples": check_whole("samples", samples, 1, 10_000), "noise": noise, "seed": seed}
+        values = _smooth(ask, pixels, samples, noise, check_whole("seed", seed, 0, 2**63 - 1))
+    else:
+        values = ask.of(pixels, rule=_RULES.get(method))
+        if method == "gradient_x_input":
+            values = values * pixels.to(values)
+        elif method == "guided_grad_cam":
+            heat = cam(model, pixels, target, "grad_cam", layer)
+            params["layer"] = heat.layer
+            values = values * enlarged(heat.values, pixels.shape[2:]).to(values)
+    if not torch.isfinite(values).all():
+        raise UnsupportedModel(
+            f"{ATTRIBUTION_METHODS[method].title} of {model.title} gives NaN or infinity for class {target}."
+        )
+    if not bool(values.any()):
+        notes.append("The map is 0 everywhere: the score does not change with the picture here.")
+    return Attribution(
+        values=values[0].float().cpu().numpy(),
+        method=method,
+        model_name=model.name,
+        target=target,
+        score=ask.score(pixels),
+        params=params,
+        notes=tuple(notes),
+    )
+
+
+def enlarged(values: np.ndarray, size: tuple[int, ...]) -> Tensor:
+    """A map (h, w) at the size of the picture (H, W), linear between the middles of its cells."""
+    return F.interpolate(torch.from_numpy(values)[None, None], tuple(size), mode="bilinear", align_corners=False)[0, 0]
+
+
+class _Gradients:
+    """Gradients of the target's logit with respect to pixels, counted by ``progress`` against what is planned."""
+
+    def __init__(self, model: Model, target: int, batch_size: int, progress: Progress | None) -> None:
+        self.model, self.target, self.batch_size, self._progress = model, target, batch_size, progress
+        self.planned, self._done = 1, 0
+
+    def of(self, pixels: Tensor, rule: _Rule | None = None) -> Tensor:
+        """(N, 3, H, W) float64, of N pictures that are handed in at once."""
+        with torch.inference_mode(False), torch.enable_grad(), self.model.lock:
+            pixels = pixels.detach().clone().requires_grad_()
+            with _at_relus(self.model, rule) if rule else nullcontext():
+                scores = self.model.logits(pixels)
+                score = scores[:, check_target(self.model, self.target, scores.shape[1])].sum()
+                if not score.requires_grad:
+                    raise UnsupportedModel(
+                        f"The score of {self.model.title} does not depend on the picture in a differentiable way."
+                    )
+                (gradient,) = torch.autograd.grad(score, pixels)
+        self._done += len(pixels)
+        if self._progress:
+            self._progress(self._done, max(self.planned, self._done))
+        return gradient.double()
+
+    def weighted(self, pictures: Callable[[int, int], Tensor], weights: Tensor) -> Tensor:
+        """Σ weights_k · gradient_k (1, 3, H, W); ``pictures`` gives those from one number up to another."""
+        self.planned = len(weights)
+        total: Tensor | None = None
+        for start in range(0, len(weights), self.batch_size):
+            stop = min(start + self.batch_size, len(weights))
+            part = torch.einsum("k,kchw->chw", weights[start:stop], self.of(pictures(start, stop)))[None]
+            total = part if total is None else total + part
+        assert total is not None
+        return total
+
+    def score(self, pixels: Tensor) -> float:
+        with torch.no_grad():
+            return float(self.model.logits(pixels)[0, self.target])
+
+
+def _baseline(model: Model, pixels: Tensor, name: str) -> Tensor:
+    if name not in BASELINES:
+        raise BadParameter(f"baseline is {name!r}; it must be one of {', '.join(BASELINES)}.")
+    if name == "mean":
+        mean = torch.tensor(model.mean, dtype=pixels.dtype)
+        return mean.expand(3).view(1, 3, 1, 1).expand_as(pixels)
+    return torch.full_like(pixels, 0.5 if name == "grey" else 0.0)
+
+
+def _integrated(ask: _Gradients, pixels: Tensor, start: Tensor, steps: int) -> tuple[Tensor, float]:
+    """(x − b) · ∫ ∂s/∂x along the line from b to x (Sundararajan, Taly & Yan 2017), and the share that is missing of
+    s(x) − s(b), which it ought to add up to."""
+    places, weights = (torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(steps))
+    places, weights = (places + 1) / 2, weights / 2  # from [−1, 1] to [0, 1]
+
+    def on_the_way(first: int, last: int) -> Tensor:
+        return start + places[first:last, None, None, None].to(pixels) * (pixels - start)
+
+    values = (pixels - start).double() * ask.weighted(on_the_way, weights)
+    change = ask.score(pixels) - ask.score(start)
+    return values, abs(float(values.sum()) - change) / max(abs(change), 1e-12)
+
+
+def _smooth(ask: _Gradients, pixels: Tensor, samples: int, noise: float, seed: int) -> Tensor:
+    """The mean gradient of pictures with noise (Smilkov et al., *SmoothGrad*, 2017)."""
+    deviation = noise * float(pixels.max() - pixels.min())
+    generator = torch.Generator().manual_seed(seed)
+
+    def noisy(first: int, last: int) -> Tensor:
+        drawn = torch.randn((last - first, *pixels.shape[1:]), generator=generator, dtype=pixels.dtype)
+        return pixels + deviation * drawn.to(pixels.device)
+
+    return ask.weighted(noisy, torch.full((samples,), 1 / samples, dtype=torch.float64))
+
+
+# -- rules at ReLUs --------------------------------------------------------------------------------------------------
+
+_Rule = Callable[[Tensor, Tensor], Tensor]  # what goes back, by what comes back and where the ReLU let it through
+
+
+def guided(back: Tensor, passed: Tensor) -> Tensor:
+    return F.relu(back) * passed
+
+
+def deconvnet(back: Tensor, passed: Tensor) -> Tensor:
+    return F.relu(back)
+
+
+_RULES: Mapping[str, _Rule] = {"guided_backpropagation": guided, "guided_grad_cam": guided, "deconvnet": deconvnet}
+
+
+class _Ruled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, given: Tensor, low: float, high: float, rule: _Rule) -> Tensor:
+        ctx.rule = rule
+        ctx.save_for_backward((given > low) & (given < high))
+        return given.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, back: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        (passed,) = ctx.saved_tensors
+        return ctx.rule(back, passed), None, None, None
+
+
+def _bounds(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[float, float] | None:
+    """From where to where a call is a ReLU: 0 to infinity, or 0 to 6; None where it is none."""
+    if function in (F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_):
+        return 0.0, float("inf")
+    if function is F.relu6:
+        return 0.0, 6.0
+    if function in (F.hardtanh, F.hardtanh_):
+        low = kwargs.get("min_val", args[1] if len(args) > 1 else -1.0)
+        high = kwargs.get("max_val", args[2] if len(args) > 2 else 1.0)
+        return (float(low), float(high)) if low == 0 else None
+    if function in (torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_, torch.clamp_min, Tensor.clamp_min):
+        low = kwargs.get("min", args[1] if len(args) > 1 else None)
+        high = kwargs.get("max", args[2] if len(args) > 2 else None)
+        plain = isinstance(low, (int, float)) and low == 0 and (high is None or isinstance(high, (int, float)))
+        return (0.0, float("inf") if high is None else float(high)) if plain else None
+    return None
+
+
+def _is_in_place(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    place = {F.relu: 1, F.relu6: 1, F.hardtanh: 3}.get(function)
+    asked = place is not None and len(args) > place and bool(args[place])
+    return asked or bool(kwargs.get("inplace")) or getattr(function, "__name__", "").endswith("_")
+
+
+class _AtRelus(TorchFunctionMode):
+    """While it lasts, every ReLU that this thread calls sends back what the rule says."""
+
+    def __init__(self, rule: _Rule) -> None:
+        super().__init__()
+        self._rule, self.met = rule, 0
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        given = args[0] if args else kwargs.get("input")
+        bounds = _bounds(function, args, kwargs)
+        if bounds is None or not isinstance(given, Tensor) or not given.requires_grad:
+            return function(*args, **kwargs)
+        self.met += 1
+        answer = _Ruled.apply(given, *bounds, self._rule)  # type: ignore[no-untyped-call]
+        return given.copy_(answer) if _is_in_place(function, args, kwargs) else answer
+
+
+@contextmanager
+def _at_relus(model: Model, rule: _Rule) -> Iterator[None]:
+    with _AtRelus(rule) as relus:
+        yield
+    if not relus.met:
+        raise UnsupportedModel(
+            f"This method changes what goes back through ReLUs, and {model.title} calls none: its map would be the "
+            "plain gradient. Take “gradient” or “integrated_gradients”."
+        )
+
+
+ATTRIBUTION_METHODS: Mapping[str, AttributionMethod] = MappingProxyType(
+    {
+        "gradient": AttributionMethod(
+            "Gradient",
+            "Simonyan, Vedaldi & Zisserman, Deep Inside Convolutional Networks, 2014",
+            r"\partial s/\partial x",
+            "score per unit of a pixel",
+            "How the score would answer to a small change of each pixel.",
+            "Noisy: the score bends sharply between neighbouring pictures, and saturated evidence has no slope.",
+        ),
+        "gradient_x_input": AttributionMethod(
+            "Gradient × input",
+            "Shrikumar et al., Not Just a Black Box, 2016",
+            r"x \odot \partial s/\partial x",
+            "score",
+            "What each pixel would contribute if the net were linear around the picture.",
+            "Black pixels get 0, whatever they mean.",
+        ),
+        "integrated_gradients": AttributionMethod(
+            "Integrated gradients",
+            "Sundararajan, Taly & Yan, Axiomatic Attribution for Deep Networks, ICML 2017",
+            r"(x - b) \odot \int_0^1 \partial s/\partial x\,(b + \alpha (x - b))\,d\alpha",
+            "score",
+            "What each pixel adds on the way from the baseline to the picture; all together, the change of the score.",
+            "Depends on the baseline: what has its colour gets 0.",
+        ),
+        "smooth_grad": AttributionMethod(
+            "SmoothGrad",
+            "Smilkov et al., SmoothGrad: removing noise by adding noise, 2017",
+            r"\mathbb{E}_{\varepsilon}\,\partial s/\partial x\,(x + \varepsilon)",
+            "score per unit of a pixel",
+            "The gradient, averaged over pictures with a little noise.",
+            "The noise is a choice: with much of it, it is the gradient of other pictures.",
+        ),
+        "guided_backpropagation": AttributionMethod(
+            "Guided backpropagation",
+            "Springenberg et al., Striving for Simplicity, ICLR Workshop 2015",
+            r"R^{l} = [f^{l} > 0]\,[R^{l+1} > 0]\,R^{l+1}",
+            "no unit",
+            "Fine edges of whatever excites the net.",
+            "Hardly depends on the class or on the weights of later layers: it draws the edges of the picture again.",
+        ),
+        "deconvnet": AttributionMethod(
+            "Deconvnet",
+            "Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014",
+            r"R^{l} = [R^{l+1} > 0]\,R^{l+1}",
+            "no unit",
+            "What is sent back by the filters, wherever it is positive.",
+            "Ignores which ReLUs were active; without the switches of max pooling it hardly depends on the picture.",
+        ),
+        "guided_grad_cam": AttributionMethod(
+            "Guided Grad-CAM",
+            "Selvaraju et al., Grad-CAM, ICCV 2017",
+            r"\mathrm{Grad\text{-}CAM} \uparrow \odot\,\mathrm{guided}",
+            "no unit",
+            "The fine edges of guided backpropagation where Grad-CAM is high.",
+            "Only where the edges are is of the class; what they look like is as little as in guided backpropagation.",
+        ),
+    }
+)
