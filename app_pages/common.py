@@ -6,11 +6,12 @@ The only file with ``st.cache_*`` and with the adapter between vizcore's ``progr
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass
@@ -91,39 +92,52 @@ class Chosen:
 class Results:
     """The latest results of everyone, by question, within a fixed number of bytes; safe between threads.
 
-    A key names everything that the answer depends on: pictures by the digest of their pixels, models by name.
+    A key names everything that the answer depends on: pictures by the digest of their pixels, models by name. One
+    result that is larger than all of that is kept besides, the latest.
     """
 
     def __init__(self, capacity: int) -> None:
         self._capacity, self._held = capacity, 0
         self._items: OrderedDict[Hashable, tuple[Any, int, float]] = OrderedDict()
+        self._besides: dict[Hashable, tuple[Any, int, float]] = {}
         self._lock = threading.Lock()
 
     def get(self, key: Hashable) -> Any | None:
         with self._lock:
-            if key not in self._items:
-                return None
-            self._items.move_to_end(key)
-            return self._items[key][0]
+            if key in self._items:
+                self._items.move_to_end(key)
+            return self._find(key)[0]
 
     def seconds(self, key: Hashable) -> float:
         """How long the result took to compute; where several were computed in one go, its share."""
         with self._lock:
-            return self._items[key][2] if key in self._items else 0.0
+            return self._find(key)[2]
+
+    def _find(self, key: Hashable) -> tuple[Any, int, float]:
+        return self._items.get(key) or self._besides.get(key) or (None, 0, 0.0)
 
     def put(self, key: Hashable, result: Any, seconds: float) -> None:
         size = weight_of(result)
         with self._lock:
             self._held -= self._items.pop(key, (None, 0, 0.0))[1]
+            if size > self._capacity:
+                self._besides = {key: (result, size, seconds)}
+                return
             self._items[key] = (result, size, seconds)
             self._held += size
-            while self._held > self._capacity and len(self._items) > 1:
+            while self._held > self._capacity:
                 self._held -= self._items.popitem(last=False)[1][1]
 
-    def drop_large(self, least: int = LARGE) -> None:
-        """Let go of results of so many bytes and more: the small ones free nothing, and every page asks for them."""
+    def drop_large(self, least: int = LARGE, *, cheaper_than: float = math.inf) -> None:
+        """Let go of results of so many bytes and more that took fewer seconds: smaller ones free nothing, and every
+        page asks for them."""
+
+        def stays(item: tuple[Any, int, float]) -> bool:
+            return item[1] < least or item[2] >= cheaper_than
+
         with self._lock:
-            self._items = OrderedDict((key, item) for key, item in self._items.items() if item[1] < least)
+            self._items = OrderedDict((key, item) for key, item in self._items.items() if stays(item))
+            self._besides = {key: item for key, item in self._besides.items() if stays(item)}
             self._held = sum(size for _, size, _ in self._items.values())
 
     def clear(self) -> None:
@@ -185,15 +199,39 @@ def line() -> Line:
     return Line()
 
 
+class Desk:
+    """So many places, for whoever comes first: of a semaphore's waiters each newcomer may get ahead."""
+
+    def __init__(self, places: int) -> None:
+        self._free, self._waiting, self._lock = places, deque[threading.Event](), threading.Lock()
+
+    def acquire(self) -> None:
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return
+            mine = threading.Event()
+            self._waiting.append(mine)
+        mine.wait()
+
+    def release(self) -> None:
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().set()
+            else:
+                self._free += 1
+
+
 @cache
-def _desk() -> threading.Semaphore:
-    return threading.Semaphore(DRAWN_AT_ONCE)
+def _desk() -> Desk:
+    return Desk(DRAWN_AT_ONCE)
 
 
 @contextmanager
 def at_the_desk() -> Iterator[None]:
     """Draw a page: few at a time, in the order in which they come. Python draws one at a time anyway; thirty that take
-    turns every moment are all finished last, and their threads keep each other and torch from working."""
+    turns every moment are all finished last, and their threads keep each other and torch from working. Parts of a page
+    that Streamlit draws anew by themselves do not wait here."""
     _desk().acquire()
     _here.at_the_desk = True
     try:
@@ -218,19 +256,21 @@ def away_from_the_desk() -> Iterator[None]:
         _here.at_the_desk = True
 
 
-def known(key: Hashable, compute: Callable[[], Result], seconds: float | None = None) -> Result:
+def known(key: Hashable, compute: Callable[[], Result], seconds: float | None = None, need: int = 0) -> Result:
     """The answer to a question: from the store, or computed now and kept. A refusal is an answer, and raised again.
 
     What is computed waits for its turn in the `line`; ``seconds`` is what it will take, where that is known better than
-    from the last question of its kind, which is the first word of the key, and the net.
+    from the last question of its kind, which is the first word of the key, and the net; ``need`` the bytes, where these
+    are known better than by `room_for`.
     """
-    return known_each({key: key}, lambda _: [compute()], seconds)[0]
+    return known_each({key: key}, lambda _: [compute()], seconds, need)[0]
 
 
 def known_each(
     keys: Mapping[Question, Hashable],
     compute: Callable[[list[Question]], Sequence[Result]],
     seconds: float | None = None,
+    need: int = 0,
 ) -> tuple[Result, ...]:
     """`known` for several questions, of which ``compute`` answers in one go those that are open."""
     answers = {question: results().get(key) for question, key in keys.items()}
@@ -239,15 +279,20 @@ def known_each(
             for question in still_open:  # somebody may have asked the same, and been served first
                 answers[question] = results().get(keys[question])
             if still_open := [question for question in still_open if answers[question] is None]:
-                make_room(line().usual(kind_of(keys[still_open[0]])) if seconds is None else seconds)
+                usual = line().usual(kind_of(keys[still_open[0]]))
+                make_room(need or room_for(usual if seconds is None else seconds))
                 answers |= _computed(keys, still_open, compute)
     return tuple(_answer_or_refusal(answer) for answer in answers.values())
 
 
-def make_room(seconds: float) -> None:
-    """Keep a turn of so many seconds from taking the process beyond its budget; raises Busy where it would."""
-    need = memory.for_turn(_bytes_of_net() if seconds >= LONG else None)
-    for let_something_go in (memory.give_back, let_go):
+def room_for(seconds: float) -> int:
+    """Bytes that a turn of so many seconds may take."""
+    return memory.for_turn(_bytes_of_net() if seconds >= LONG else None)
+
+
+def make_room(need: int) -> None:
+    """Keep a turn that needs so many bytes from taking the process beyond its budget; raises Busy where it would."""
+    for let_something_go in (memory.give_back, let_cheap_ones_go, let_unused_networks_go, let_go):
         if memory.resident() + need <= memory.budget():
             return
         let_something_go()
@@ -262,6 +307,18 @@ def _bytes_of_net() -> int:
     """Of the net that is looked at."""
     here: Chosen | None = st.session_state.get("chosen") if get_script_run_ctx(suppress_warning=True) else None
     return sum(tensor.nbytes for tensor in here.loaded.net.parameters()) if here else 0
+
+
+def let_cheap_ones_go() -> None:
+    """Give back what can be computed and drawn again in no time."""
+    results().drop_large(cheaper_than=LONG)
+    pictures().clear()
+    memory.give_back()
+
+
+def let_unused_networks_go() -> None:
+    networks().let_go()
+    memory.give_back()
 
 
 def let_go() -> None:
@@ -535,8 +592,20 @@ def seconds_a_pass(name: str, untrained: bool) -> float:
 def photo_from(data: bytes) -> Any:
     """The photo in an uploaded file. Raises the BadImage that says why there is none."""
     from vizcore.images import open_photo
+    from vizcore.photos import bytes_to_open
+    from vizcore.records import BadImage
 
-    return known(("photo", None, sha256(data).hexdigest()), lambda: open_photo(data, max_side=PHOTO_SIDE))
+    if is_public() and len(data) > PHOTO_MB_IN_PUBLIC * memory.MB:
+        raise BadImage(
+            f"The picture takes {len(data) / memory.MB:.1f} MB; here a photo may take {PHOTO_MB_IN_PUBLIC}. Export it "
+            "smaller."
+        )
+    need = bytes_to_open(data)
+    return known(
+        ("photo", None, sha256(data).hexdigest()),
+        lambda: open_photo(data, max_side=PHOTO_SIDE),
+        *((LONG, need) if need > memory.for_turn(None) else ()),
+    )
 
 
 def card_of(name: str) -> Card:
@@ -651,10 +720,12 @@ def running(what: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
     outer, _here.show_wait = getattr(_here, "show_wait", None), show_wait
     try:
         with away_from_the_desk():
-            yield progress
+            try:
+                yield progress
+            finally:
+                ended.set()  # before this one waits for the desk: the run that follows it waits for this
     finally:
         _here.show_wait = outer
-        ended.set()
         place.empty()
 
 

@@ -7,6 +7,7 @@ in sum, as is what all of them do: Streamlit limits each file alone.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -28,6 +29,7 @@ UPLOADS = "/_stcore/upload_file/"
 MOST_MB = 2 * (100 + 15)  # a zip of pictures, a photo
 MOST_MB_WITH_NETWORKS = MOST_MB + 2 * 300
 MOST_FILES = 100
+STALLED = 60.0  # seconds without a byte, after which an upload is over
 
 
 class Gate:
@@ -56,9 +58,16 @@ class Gate:
         if refusal := self._refusal(visit, int(length)):
             await _answer(send, 413, refusal)
             return
+
+        async def receive_in_time() -> Any:
+            try:
+                return await asyncio.wait_for(receive(), STALLED)
+            except TimeoutError:
+                return {"type": "http.disconnect"}  # what it was to take is for others
+
         self._arriving[visit] += int(length)
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive_in_time, send)
         finally:
             self._arriving[visit] -= int(length)
             self._arriving += Counter()  # forget who has nothing on the way
@@ -71,7 +80,7 @@ class Gate:
         held = held_by(visit)
         if len(held) >= MOST_FILES or sum(held) + self._arriving[visit] + length > most * memory.MB:
             return f"One visit may hold {MOST_FILES} files and {most} MB. Remove a file, or reload the page."
-        if memory.resident() + self._arriving.total() + length > memory.budget():
+        if memory.resident() + self._arriving.total() + length > memory.budget() - memory.for_turn(None):
             return "The server has no memory for this file now. Try again when others have gone."
         return ""
 

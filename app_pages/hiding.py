@@ -78,7 +78,7 @@ def show_painting() -> None:
     try:
         kept = variants()
         with common.turn([("hide", model.title, here.digest, mask.tobytes())]):
-            common.make_room(0)
+            common.make_room(common.room_for(0))
             start = time.perf_counter()
             found = hide(model, here.view.pixels, mask, baseline=baseline, variants=kept)
             seconds = time.perf_counter() - start

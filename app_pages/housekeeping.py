@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 from typing import Any
 
 from streamlit.runtime import Runtime
@@ -19,20 +20,23 @@ EVERY = 5.0  # seconds
 
 async def keep_house() -> None:
     """Tidy up behind visits that have ended, for as long as the server runs."""
-    before = 0
+    before: set[str] = set()
     while True:
         await asyncio.sleep(EVERY)
-        now = visits()
-        if now < before:
-            await asyncio.to_thread(tidy_up, nobody_left=now == 0)
-        before = now
+        try:
+            now = visits()
+            if before - now:
+                await asyncio.to_thread(tidy_up, nobody_left=not now)
+            before = now
+        except Exception:  # written down; the next time may do better
+            logging.getLogger(__name__).exception("Tidying up failed.")
 
 
-def visits() -> int:
-    """How many there are, with those whose connection broke and who may still come back; others are forgotten."""
+def visits() -> set[str]:
+    """Those that last, with those whose connection broke and who may still come back; others are forgotten."""
     sessions: Any = Runtime.instance()._session_mgr
     sessions._session_storage._cache.expire()
-    return len(sessions.list_sessions())
+    return {visit.session.id for visit in sessions.list_sessions()}
 
 
 def tidy_up(*, nobody_left: bool) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vizcore.records import Model
 
 MOST_MB = 300
+EXAMINING = 2.0  # seconds: thirty passes
 OPENING = 3.0  # seconds: as long as it takes to start a process that reads a pickle
 MOST_SIDE = 512  # pixels: with larger pictures a turn needs more memory than is kept free for it
 MOST_PARAMETERS = 150_000_000  # of a network of timm: the largest of the catalogue has 144 million
@@ -53,7 +54,7 @@ def take_weights() -> Checkpoint | None:
         try:
             with st.spinner("Opening the file; a pickle takes about three seconds", show_time=True):
                 with common.turn([("opening", None, file.file_id)], seconds=OPENING):
-                    common.make_room(OPENING)
+                    common.make_room(common.room_for(OPENING))
                     checkpoint = read_bytes(file.getvalue(), file.name)
                     st.session_state["checkpoint"] = (checkpoint, ranking_of(checkpoint))
                 st.session_state.pop("labels", None)  # they belong to the file before
@@ -169,7 +170,8 @@ def open_it(checkpoint: Checkpoint, architecture: str, labels: tuple[bytes | Non
     if not st.button("Open and examine it", type="primary", icon=":material/stethoscope:"):
         return
     with st.spinner("Opening and examining it: about thirty passes of one picture", show_time=True):
-        with common.turn([("opening", None, checkpoint.digest)]):
+        with common.turn([("opening", None, checkpoint.digest)], OPENING):
+            common.make_room(common.room_for(OPENING))
             size = sum(tensor.nbytes for tensor in checkpoint.tensors.values())
             common.networks().make_room(checkpoint.name, size)
             own = open_network(checkpoint, architecture, labels[0], **options)
@@ -237,6 +239,7 @@ def examined(model: Model, guessed: tuple[str, ...]) -> tuple[Report, str, str]:
     report = common.known(
         ("doctor", model.title, digest, guessed),
         lambda: examine(model, prepare(pixels, model).pixels, guessed=guessed),
+        EXAMINING,
     )
     return report, title, digest
 

@@ -13,6 +13,7 @@ import streamlit as st
 
 from app_pages import common
 from app_pages.embedding_chart import COLOURS, data_uri
+from app_pages.line import LONG
 from app_pages.sidebar import Picture
 from models.samples import digits, list_samples
 from vizcore.archives import PictureSet, read_zip
@@ -178,8 +179,8 @@ def of_zip() -> PictureChoice | None:
 def take_zip(name: str, file: BinaryIO) -> None:
     """Keep the pictures of a zip for the visit; a refusal is kept as well, and the last pictures stay."""
     try:
-        with common.running("Reading the zip") as progress, common.turn([("zip", None, common.person())]):
-            common.make_room(0)
+        with common.running("Reading the zip") as progress, common.turn([("zip", None, common.person())], LONG):
+            common.make_room(common.room_for(LONG))
             found = read_zip(file, progress=progress)
     except BadImage as refusal:
         st.session_state["refusal of the zip"] = str(refusal)

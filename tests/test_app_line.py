@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import threading
@@ -11,11 +12,13 @@ from typing import Any
 
 import pytest
 import streamlit as st
+from PIL import Image
 from streamlit.testing.v1 import AppTest
 from test_app import chosen, saying, visit
 
 from app_pages import common, memory
 from app_pages.line import Busy, Line, Wait
+from vizcore.records import BadImage
 
 
 @pytest.fixture
@@ -175,7 +178,7 @@ def test_a_turn_that_would_take_too_much_memory_is_refused_after_the_results_wer
     common.results().put("large", b"1" * common.LARGE, 1.0)
     common.results().put("small", b"12345", 1.0)
     with pytest.raises(Busy, match=r"no memory for this now: .* MB are taken"):
-        common.make_room(5.0)
+        common.make_room(common.room_for(5.0))
     assert common.results().get("large") is None
     assert common.results().get("small") is not None
     common.results().clear()
@@ -185,7 +188,7 @@ def test_a_turn_that_would_take_too_much_memory_is_refused_after_the_results_wer
 
 
 def test_what_was_answered_while_one_waited_needs_no_room(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[float] = []
+    asked: list[int] = []
     monkeypatch.setattr(common, "make_room", asked.append)
     found = iter([None, "answered"])  # not there before the turn, there in it
     monkeypatch.setattr(common.results(), "get", lambda key: next(found))
@@ -196,10 +199,64 @@ def test_what_was_answered_while_one_waited_needs_no_room(line: Line, monkeypatc
 def test_where_there_is_memory_the_results_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(common.memory, "resident", lambda: memory.budget() - (memory.SHORT_MB + 1) * memory.MB)
     common.results().put("large", b"1" * common.LARGE, 1.0)
-    common.make_room(0.1)
+    common.make_room(common.room_for(0.1))
     assert common.results().get("large") is not None
     with pytest.raises(Busy):
-        common.make_room(5.0)
+        common.make_room(common.room_for(5.0))
+
+
+def test_what_costs_least_to_have_again_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone: list[list[str]] = []
+    held = iter(range(10))
+
+    def put_all() -> None:
+        common.results().clear()
+        common.results().put("cheap", b"1" * common.LARGE, 0.1)
+        common.results().put("costly", b"1" * common.LARGE, 50.0)
+
+    def resident() -> int:
+        """Of a process that never has room: what is gone so far is written down each time."""
+        next(held)
+        gone.append([key for key in ("cheap", "costly") if common.results().get(key) is None])
+        return memory.budget()
+
+    put_all()
+    unused: list[bool] = []
+    monkeypatch.setattr(common.networks(), "let_go", lambda: unused.append(common.results().get("costly") is not None))
+    monkeypatch.setattr(common.memory, "resident", resident)
+    with pytest.raises(Busy):
+        common.make_room(1)
+    assert gone == [[], [], ["cheap"], ["cheap"], ["cheap", "costly"]]
+    assert unused == [True]
+
+
+def test_a_result_larger_than_the_store_pushes_nobody_elses_out() -> None:
+    store = common.Results(1000)
+    store.put("mine", b"1" * 900, 1.0)
+    store.put("huge", b"2" * 5000, 2.0)
+    assert (len(store.get("mine")), len(store.get("huge"))) == (900, 5000)  # type: ignore[arg-type]
+    assert store.seconds("huge") == 2.0
+    store.put("other huge", b"3" * 5000, 2.0)
+    assert store.get("huge") is None
+    store.put("yours", b"4" * 500, 1.0)
+    assert store.get("mine") is None
+    store.drop_large(100)
+    assert [store.get(key) for key in ("mine", "yours", "huge", "other huge")] == [None] * 4
+
+
+def test_a_large_photo_waits_for_the_room_that_its_pixels_take(
+    line: Line, monkeypatch: pytest.MonkeyPatch, journal: Any
+) -> None:
+    file = io.BytesIO()
+    Image.new("RGBA", (4000, 3000)).save(file, "PNG", compress_level=1)
+    asked: list[int] = []
+    monkeypatch.setattr(common, "make_room", asked.append)
+    assert common.photo_from(file.getvalue()).pixels.shape == (1200, 1600, 3)
+    assert asked == [16 * 4000 * 3000]
+    small = io.BytesIO()
+    Image.new("RGB", (400, 300)).save(small, "PNG")
+    common.photo_from(small.getvalue())
+    assert asked[1:] == [memory.SHORT_MB * memory.MB]
 
 
 def test_a_network_that_does_not_fit_is_refused_in_the_page_by_its_size(
@@ -220,15 +277,49 @@ def test_the_public_may_bring_smaller_photos(line: Line, monkeypatch: pytest.Mon
         app = visit(model="LeNet-5", source="Upload")
         assert app.file_uploader(key="upload").proto.max_upload_size_mb == megabytes
         assert saying(app, "No picture of your own yet")
+    file = io.BytesIO()
+    Image.new("RGB", (400, 300)).save(file, "PNG")
+    large = (
+        file.getvalue() + b"0" * common.PHOTO_MB_IN_PUBLIC * memory.MB
+    )  # behind the picture: what it is does not count
+    with pytest.raises(BadImage, match=r"takes 6\.0 MB; here a photo may take 6\. Export it smaller"):
+        common.photo_from(large)
+    monkeypatch.setenv("CNN_LENS_PUBLIC", "")
+    common.photo_from(large)
 
 
 # ---- the desk at which pages are drawn -------------------------------------------------------------------------
 
 
+def test_a_place_at_the_desk_goes_to_whoever_has_waited_the_longest() -> None:
+    desk, order = common.Desk(1), list[int]()
+    desk.acquire()
+
+    def come(number: int) -> None:
+        desk.acquire()
+        order.append(number)
+        time.sleep(0.02)  # meanwhile those before have asked again
+        desk.release()
+        if number < 10:
+            desk.acquire()
+            order.append(number + 10)
+            desk.release()
+
+    threads = []
+    for number in range(4):
+        threads.append(threading.Thread(target=come, args=(number,)))
+        threads[-1].start()
+        time.sleep(0.02)
+    desk.release()
+    for thread in threads:
+        thread.join(10)
+    assert order == [0, 1, 2, 3, 10, 11, 12, 13]
+
+
 @pytest.fixture
 def drawing(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A desk of this test alone, and a way to begin pages: each is at the desk until it is told to go on."""
-    desk = threading.Semaphore(common.DRAWN_AT_ONCE)
+    desk = common.Desk(common.DRAWN_AT_ONCE)
     monkeypatch.setattr(common, "_desk", lambda: desk)
     threads: list[threading.Thread] = []
 

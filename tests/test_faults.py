@@ -2,8 +2,9 @@
 fault plan.
 
 Work runs in threads of one process, and nothing is kept on disk but weights. So there is no worker that could be
-killed, hang or be forked (F1, F2, F25), and no cache on disk that could be damaged (F19). Versions are pinned: no
-oldest and newest (F16). That the server drops a browser that does not listen (F23) is Streamlit's own.
+killed or forked (F1, F25), and no cache on disk that could be damaged (F19). A turn that hung inside of torch would
+keep its place for as long as the process lives, for a thread cannot be stopped from outside (F2): known, and not met.
+Versions are pinned: no oldest and newest (F16). What is kept for a browser that does not listen (F23) is Streamlit's.
 
 Held elsewhere: the process apart that examines a file, and a file that asks it for gigabytes, in test_checkpoints;
 weights that are damaged, malicious, fetched twice at once or over a slow network (F10 to F12, F14) in test_models;

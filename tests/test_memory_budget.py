@@ -115,6 +115,27 @@ def test_what_a_visit_still_holds_counts_and_another_is_refused_until_it_lets_go
     assert networks.held() == 60 * MB
 
 
+def test_one_that_somebody_holds_is_found_again_after_another_was_refused() -> None:
+    networks = Networks(100 * MB)
+    mine = take(networks, "a", 70)
+    for size in (60, 500):
+        with pytest.raises(NoRoom):
+            take(networks, "b", size)
+        assert networks.find("a") is mine
+        assert take(networks, "a", 70) is mine
+    assert networks.held() == 70 * MB
+
+
+def test_let_go_of_are_those_that_nobody_holds() -> None:
+    networks = Networks(100 * MB)
+    mine, _ = take(networks, "mine"), take(networks, "nobody's").net.__class__
+    networks.let_go()
+    gc.collect()
+    assert networks.find("nobody's") is None
+    assert networks.find("mine") is mine
+    assert networks.held() == 40 * MB
+
+
 def test_one_that_never_fits_is_refused_with_what_to_do() -> None:
     with pytest.raises(NoRoom, match=r"a takes 500 MB; this server has 100 MB.*CNN_LENS_MEMORY_MB"):
         take(Networks(100 * MB), "a", 500)

@@ -6,6 +6,7 @@ Every request here is plain HTTP or a plain WebSocket, to a process of its own.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
 import time
@@ -20,6 +21,8 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 from visitor import Visitor, connection, is_healthy, megabytes, multipart, open_socket, request
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from app_pages import gate
 
 pytestmark = pytest.mark.xdist_group("server")
 
@@ -295,6 +298,37 @@ def test_one_visit_holds_no_more_than_its_share_even_when_all_comes_at_once(gate
             for server in slow:
                 server.close()
         wait_for(lambda: visitor.upload(b"x" * 40 * 10**6)[0] == 204)  # who hung up has nothing on the way
+
+
+def test_an_upload_that_stalls_is_over_and_gives_back_what_it_was_to_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # U12
+    monkeypatch.setattr(gate, "STALLED", 0.05)
+    monkeypatch.setattr(gate.Gate, "_refusal", lambda self, visit, length: "")
+    heard: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while not heard or heard[-1] != "http.disconnect":
+            heard.append((await receive())["type"])
+
+    async def upload() -> None:
+        parts = iter([{"type": "http.request", "body": b"x", "more_body": True}] * 3)
+
+        async def receive() -> Any:
+            await asyncio.sleep(0.01)
+            return next(parts, None) or await asyncio.sleep(60)
+
+        server = gate.Gate(app)
+        path = f"{gate.UPLOADS}visit/file"
+        scope = {"type": "http", "method": "PUT", "path": path, "headers": [(b"content-length", b"100000000")]}
+        taking = asyncio.create_task(server(scope, receive, receive))
+        await asyncio.sleep(0.02)
+        assert server._arriving.total() == 10**8
+        await asyncio.wait_for(taking, 10)
+        assert not server._arriving
+
+    asyncio.run(upload())
+    assert heard == ["http.request"] * 3 + ["http.disconnect"]
 
 
 def open_upload(address: str, visitor: Visitor, length: int) -> Any:

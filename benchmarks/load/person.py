@@ -132,7 +132,7 @@ class Person:
         await self._do(OWN_HEATMAP, self.client.upload("upload", photo.title, photo.data))
 
     async def run_occlusion(self) -> None:
-        await self._do("run occlusion", self.client.press("Compute Occlusion"))
+        await self._do("run occlusion", self.client.press("compute occlusion"))
 
     async def prepare_occlusion(self) -> None:
         """The page of heatmaps with the button that hides windows."""
