@@ -11,11 +11,12 @@ Values are raw, in pixel space and signed: normalisation lies inside of what is 
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +24,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from vizcore.cam import cam
 from vizcore.records import (
     Attribution,
     BadParameter,
@@ -36,7 +36,10 @@ from vizcore.records import (
 )
 
 BASELINES = ("black", "grey", "mean")
-STEPS, SAMPLES, NOISE = 64, 32, 0.15
+SAMPLES, NOISE = 32, 0.15
+POINTS = 8  # of Gauss and Legendre in each piece of the way
+COMPLETE, COMPLETE_BY_PIECE = 0.005, 0.03  # what may be missing of the change of the score, and of those of all pieces
+MOST_STEPS = 1024
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,10 @@ def attribution(
     method: str = "gradient",
     *,
     baseline: str = "black",
-    steps: int = STEPS,
+    steps: int | None = None,
     samples: int = SAMPLES,
     noise: float = NOISE,
     seed: int = 0,
-    layer: str | None = None,
     batch_size: int = 8,
     progress: Progress | None = None,
 ) -> Attribution:
@@ -70,13 +72,14 @@ def attribution(
 
     ``values`` are (3, H, W), signed, positive where a larger value (gradient) or the value that is there (the others)
     raises the score; guided ones have no unit. ``integrated_gradients`` goes from ``baseline`` ("black", "grey", which
-    is 0.5, or "mean", the model's own) in ``steps`` of Gauss and Legendre; its values add up to the change of the
-    score, and a note says how nearly. ``smooth_grad`` averages over ``samples`` pictures with normal noise of the
-    standard deviation ``noise`` times the range of the picture, drawn from ``seed``. ``layer`` is the one whose
-    Grad-CAM ``guided_grad_cam`` multiplies; None takes ``model.layers["cam"]``.
+    is 0.5, or "mean", the model's own); its values add up to the change of the score, and a note says how nearly. With
+    ``steps`` it takes so many of Gauss and Legendre; without, 8 in each piece of the way, and a piece whose values miss
+    the score's change there is halved, until all together miss 0.5 % or 1,024 steps are taken. ``smooth_grad``
+    averages over ``samples`` pictures with normal noise of the standard deviation ``noise`` times the range of the
+    picture, drawn from ``seed``.
 
-    Cost: one pass forth and back, ``steps`` or ``samples`` of them for these two, ``batch_size`` pictures at a time.
-    Raises BadParameter, LayerNotFound, and UnsupportedModel where the net does not allow the method: where its score is
+    Cost: one pass forth and back, one a step or a sample for these two, ``batch_size`` pictures at a time.
+    Raises BadParameter, and UnsupportedModel where the net does not allow the method: where its score is
     not differentiable, or has no ReLU for a rule to change.
     """
     if method not in ATTRIBUTION_METHODS:
@@ -88,7 +91,7 @@ def attribution(
     params: dict[str, Any] = {"score": "logit"}
     notes: list[str] = []
     if method == "integrated_gradients":
-        params |= {"baseline": baseline, "steps": check_whole("steps", steps, 1, 10_000)}
+        params |= {"baseline": baseline, "steps": steps if steps is None else check_whole("steps", steps, 1, 10_000)}
         values, gap = _integrated(ask, pixels, _baseline(model, pixels, baseline), steps)
         notes.append(f"The values add up to the change of the score from the baseline on, but for {100 * gap:.2g} %.")
     elif method == "smooth_grad":
@@ -100,10 +103,6 @@ def attribution(
         values = ask.of(pixels, rule=_RULES.get(method))
         if method == "gradient_x_input":
             values = values * pixels.to(values)
-        elif method == "guided_grad_cam":
-            heat = cam(model, pixels, target, "grad_cam", layer)
-            params["layer"] = heat.layer
-            values = values * enlarged(heat.values, pixels.shape[2:]).to(values)
     if not torch.isfinite(values).all():
         raise UnsupportedModel(
             f"{ATTRIBUTION_METHODS[method].title} of {model.title} gives NaN or infinity for class {target}."
@@ -121,17 +120,12 @@ def attribution(
     )
 
 
-def enlarged(values: np.ndarray, size: tuple[int, ...]) -> Tensor:
-    """A map (h, w) at the size of the picture (H, W), linear between the middles of its cells."""
-    return F.interpolate(torch.from_numpy(values)[None, None], tuple(size), mode="bilinear", align_corners=False)[0, 0]
-
-
 class _Gradients:
     """Gradients of the target's logit with respect to pixels, counted by ``progress`` against what is planned."""
 
     def __init__(self, model: Model, target: int, batch_size: int, progress: Progress | None) -> None:
         self.model, self.target, self.batch_size, self._progress = model, target, batch_size, progress
-        self.planned, self._done = 1, 0
+        self.planned, self.done = 1, 0
 
     def of(self, pixels: Tensor, rule: _Rule | None = None) -> Tensor:
         """(N, 3, H, W) float64, of N pictures that are handed in at once."""
@@ -145,14 +139,13 @@ class _Gradients:
                         f"The score of {self.model.title} does not depend on the picture in a differentiable way."
                     )
                 (gradient,) = torch.autograd.grad(score, pixels)
-        self._done += len(pixels)
+        self.done += len(pixels)
         if self._progress:
-            self._progress(self._done, max(self.planned, self._done))
+            self._progress(self.done, max(self.planned, self.done))
         return gradient.double()
 
     def weighted(self, pictures: Callable[[int, int], Tensor], weights: Tensor) -> Tensor:
         """Σ weights_k · gradient_k (1, 3, H, W); ``pictures`` gives those from one number up to another."""
-        self.planned = len(weights)
         total: Tensor | None = None
         for start in range(0, len(weights), self.batch_size):
             stop = min(start + self.batch_size, len(weights))
@@ -175,18 +168,63 @@ def _baseline(model: Model, pixels: Tensor, name: str) -> Tensor:
     return torch.full_like(pixels, 0.5 if name == "grey" else 0.0)
 
 
-def _integrated(ask: _Gradients, pixels: Tensor, start: Tensor, steps: int) -> tuple[Tensor, float]:
+def _integrated(ask: _Gradients, pixels: Tensor, start: Tensor, steps: int | None) -> tuple[Tensor, float]:
     """(x − b) · ∫ ∂s/∂x along the line from b to x (Sundararajan, Taly & Yan 2017), and the share that is missing of
-    s(x) − s(b), which it ought to add up to."""
-    places, weights = (torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(steps))
-    places, weights = (places + 1) / 2, weights / 2  # from [−1, 1] to [0, 1]
+    s(x) − s(b), which it ought to add up to.
 
-    def on_the_way(first: int, last: int) -> Tensor:
-        return start + places[first:last, None, None, None].to(pixels) * (pixels - start)
+    That it adds up holds for each piece of the way as well, and the scores at its ends cost two passes: so it is known
+    where the score bends, and only there are more steps taken.
+    """
+    way = pixels - start
+    ask.planned = steps or MOST_STEPS
 
-    values = (pixels - start).double() * ask.weighted(on_the_way, weights)
-    change = ask.score(pixels) - ask.score(start)
-    return values, abs(float(values.sum()) - change) / max(abs(change), 1e-12)
+    def score(place: float) -> float:
+        return ask.score(start + place * way)
+
+    def over(low: float, high: float, points: int) -> Tensor:
+        places, weights = (torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(points))
+        places = low + (places + 1) / 2 * (high - low)  # from [−1, 1]
+
+        def on_the_way(first: int, last: int) -> Tensor:
+            return start + places[first:last, None, None, None].to(pixels) * way
+
+        return way.double() * ask.weighted(on_the_way, weights * (high - low) / 2)
+
+    def piece(low: float, high: float, at_low: float, at_high: float) -> _Piece:
+        values = over(low, high, POINTS)
+        missing = at_high - at_low - float(values.sum())
+        return _Piece(-abs(missing), low, high, at_low, at_high, missing, values)
+
+    at_start, at_end = score(0.0), score(1.0)
+    change = max(abs(at_end - at_start), 1e-12)
+    if steps:
+        values = over(0.0, 1.0, steps)
+    else:
+        pieces = [piece(0.0, 1.0, at_start, at_end)]
+        while ask.done + 2 * POINTS <= MOST_STEPS:
+            missing = sum(one.missing for one in pieces)
+            if abs(missing) <= COMPLETE * change and -sum(one.gap for one in pieces) <= COMPLETE_BY_PIECE * change:
+                break
+            worst = heapq.heappop(pieces)
+            middle = (worst.low + worst.high) / 2
+            at_middle = score(middle)
+            heapq.heappush(pieces, piece(worst.low, middle, worst.at_low, at_middle))
+            heapq.heappush(pieces, piece(middle, worst.high, at_middle, worst.at_high))
+        values = torch.stack([one.values for one in pieces]).sum(0)
+    return values, abs(float(values.sum()) - (at_end - at_start)) / change
+
+
+class _Piece(NamedTuple):
+    """A part of the way, from ``low`` to ``high``, and what its ``values`` miss of the change of the score there. In
+    order of ``gap``, minus the size of that: the worst comes first."""
+
+    gap: float
+    low: float
+    high: float
+    at_low: float
+    at_high: float
+    missing: float
+    values: Tensor
 
 
 def _smooth(ask: _Gradients, pixels: Tensor, samples: int, noise: float, seed: int) -> Tensor:
@@ -195,9 +233,11 @@ def _smooth(ask: _Gradients, pixels: Tensor, samples: int, noise: float, seed: i
     generator = torch.Generator().manual_seed(seed)
 
     def noisy(first: int, last: int) -> Tensor:
-        drawn = torch.randn((last - first, *pixels.shape[1:]), generator=generator, dtype=pixels.dtype)
-        return pixels + deviation * drawn.to(pixels.device)
+        # One by one: torch draws other numbers for several at once.
+        drawn = [torch.randn(pixels.shape, generator=generator, dtype=pixels.dtype) for _ in range(first, last)]
+        return pixels + deviation * torch.cat(drawn).to(pixels.device)
 
+    ask.planned = samples
     return ask.weighted(noisy, torch.full((samples,), 1 / samples, dtype=torch.float64))
 
 
@@ -214,7 +254,7 @@ def deconvnet(back: Tensor, passed: Tensor) -> Tensor:
     return F.relu(back)
 
 
-_RULES: Mapping[str, _Rule] = {"guided_backpropagation": guided, "guided_grad_cam": guided, "deconvnet": deconvnet}
+_RULES: Mapping[str, _Rule] = {"guided_backpropagation": guided, "deconvnet": deconvnet}
 
 
 class _Ruled(torch.autograd.Function):
@@ -334,14 +374,6 @@ ATTRIBUTION_METHODS: Mapping[str, AttributionMethod] = MappingProxyType(
             "no unit",
             "What is sent back by the filters, wherever it is positive.",
             "Ignores which ReLUs were active; without the switches of max pooling it hardly depends on the picture.",
-        ),
-        "guided_grad_cam": AttributionMethod(
-            "Guided Grad-CAM",
-            "Selvaraju et al., Grad-CAM, ICCV 2017",
-            r"\mathrm{Grad\text{-}CAM} \uparrow \odot\,\mathrm{guided}",
-            "no unit",
-            "The fine edges of guided backpropagation where Grad-CAM is high.",
-            "Only where the edges are is of the class; what they look like is as little as in guided backpropagation.",
         ),
     }
 )
