@@ -985,12 +985,15 @@ def test_a_result_put_again_is_counted_once() -> None:
     assert store._held == 800
 
 
-def test_one_result_larger_than_the_store_is_kept_alone() -> None:
+def test_one_result_larger_than_the_store_is_kept_besides() -> None:
     store = common.Results(1000)
     store.put("small", np.zeros(10, np.uint8), 0.0)
     store.put("large", np.zeros(5000, np.uint8), 0.0)
     assert store.get("large") is not None
-    assert store.get("small") is None
+    assert store.get("small") is not None
+    store.put("larger", np.zeros(6000, np.uint8), 0.0)
+    assert store.get("larger") is not None
+    assert store.get("large") is None
 
 
 def test_the_bytes_of_a_record_are_those_of_all_its_arrays() -> None:

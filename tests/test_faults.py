@@ -314,7 +314,7 @@ def test_work_of_somebody_who_has_gone_stops_within_two_seconds(tmp_path: Path) 
     with serve(ROOT / "app.py", tmp_path) as address:
         with Visitor(address) as visitor:
             visitor.visit("methods=Occlusion", "heatmaps")
-            hide_windows(visitor, 16)
+            hide_windows(visitor, 4)  # for long enough that it is not over before
             until_the_bar_says(visitor, " of ")
         give_up = time.monotonic() + 2
         while '"cancelled"' not in (tmp_path / "server.log").read_text():
