@@ -241,7 +241,7 @@ def test_a_server_that_is_told_to_end_while_people_wait_for_work_ends_within_ten
             visitor.visit("methods=Occlusion", "heatmaps")
         for number, visitor in enumerate(people):
             hide_windows(visitor, 16 + number)
-            until_the_bar_says(visitor, " in line" if number else " of ")
+            until_the_bar_says(visitor, " in line" if number else " windows")
         server = process_of(tmp_path)
         os.kill(server, signal.SIGTERM)
         start = time.monotonic()
@@ -314,8 +314,8 @@ def test_work_of_somebody_who_has_gone_stops_within_two_seconds(tmp_path: Path) 
     with serve(ROOT / "app.py", tmp_path) as address:
         with Visitor(address) as visitor:
             visitor.visit("methods=Occlusion", "heatmaps")
-            hide_windows(visitor, 4)  # for long enough that it is not over before
-            until_the_bar_says(visitor, " of ")
+            hide_windows(visitor, 16)
+            until_the_bar_says(visitor, " windows")  # of this run: no bar before it counts them
         give_up = time.monotonic() + 2
         while '"cancelled"' not in (tmp_path / "server.log").read_text():
             assert time.monotonic() < give_up
