@@ -38,7 +38,7 @@ bench: $(DEV) chromium ## Every benchmark, as ratios against peers
 		echo; echo "== $$script"; PYTHONPATH=. $(PY) "$$script"; \
 	done
 
-guards: $(DEV) chromium ## Take away each guard against bad input once, and see a test fail; half an hour
+guards: $(DEV) chromium ## Take away each guard against bad input once, and see a test fail; an hour
 	$(PY) tests/guards.py $(ARGS)
 
 load: $(DEV) chromium ## Thirty people at one server, 25 minutes; ARGS="--clients 5 --seconds 20 --repeats 1" is short

@@ -41,7 +41,7 @@ DRAWN_AT_ONCE = 3  # pages: a spare one or two for those that wait for a disk
 LAST_STEP = 5.0  # seconds: more than a run takes from one call of ``progress`` to the next
 DRAWING = 0.25  # of the time of a run, for the pictures of what is known so far
 
-PHOTO_MB, PHOTO_MB_IN_PUBLIC = 15, 6
+MOST_MB = {"photo": (15, 6), "zip": (100, 30)}  # of a file; and in public
 LARGE = 100_000  # bytes of a result
 LATER = ("torch._dynamo", "matplotlib.figure", "pandas", "sklearn.manifold")  # that pages ask for when they need them
 WORTH_SAYING = 0.4  # seconds of waiting that are
@@ -538,6 +538,11 @@ def is_public() -> bool:
     return os.environ.get("CNN_LENS_PUBLIC", "").strip().lower() not in ("", "0", "off", "no", "false")
 
 
+def most_mb(kind: str) -> int:
+    """Megabytes that a file of that kind may have here; the browser is told, and whoever reads it looks again."""
+    return MOST_MB[kind][is_public()]
+
+
 def uploads_allowed() -> bool:
     """Whether weights may be brought here: CNN_LENS_CHECKPOINTS says it, "on" or "off". Where it says nothing, they may
     on a server that only its own machine reaches, unless it `is_public`."""
@@ -595,9 +600,9 @@ def photo_from(data: bytes) -> Any:
     from vizcore.photos import bytes_to_open
     from vizcore.records import BadImage
 
-    if is_public() and len(data) > PHOTO_MB_IN_PUBLIC * memory.MB:
+    if len(data) > most_mb("photo") * memory.MB:
         raise BadImage(
-            f"The picture takes {len(data) / memory.MB:.1f} MB; here a photo may take {PHOTO_MB_IN_PUBLIC}. Export it "
+            f"The picture takes {len(data) / memory.MB:.1f} MB; here a photo may take {most_mb('photo')}. Export it "
             "smaller."
         )
     need = bytes_to_open(data)

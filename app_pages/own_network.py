@@ -236,11 +236,12 @@ def take_by_name() -> None:
 def examined(model: Model, guessed: tuple[str, ...]) -> tuple[Report, str, str]:
     """The examination of a net on the current picture, its title and its digest."""
     pixels, title, digest = current_photo()
-    report = common.known(
-        ("doctor", model.title, digest, guessed),
-        lambda: examine(model, prepare(pixels, model).pixels, guessed=guessed),
-        EXAMINING,
-    )
+    with common.running("The examination", "methods") as progress:
+        report = common.known(
+            ("doctor", model.title, digest, guessed),
+            lambda: examine(model, prepare(pixels, model).pixels, guessed=guessed, progress=progress),
+            EXAMINING,
+        )
     return report, title, digest
 
 

@@ -6,12 +6,12 @@ import hashlib
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
 
-from app_pages import common
+from app_pages import common, memory
 from app_pages.embedding_chart import COLOURS, data_uri
 from app_pages.line import LONG
 from app_pages.sidebar import Picture
@@ -21,6 +21,9 @@ from vizcore.augment import variants
 from vizcore.embedding import NEIGHBOURS, chance, extract_features, neighbour_accuracy, pixel_features, tsne
 from vizcore.images import Photo, check_photo, thumbnail
 from vizcore.records import BadImage, Embedding, Progress
+
+if TYPE_CHECKING:
+    from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 DIGITS, COPIES, ZIP = "MNIST digits", "Copies of the sample photos", "A zip of mine"
 MARKERS = "oD^svP"  # as many as the chart's shapes: with seven colours, 42 classes are told apart
@@ -152,15 +155,19 @@ def of_copies(count: int) -> PictureChoice:
 
 def of_zip() -> PictureChoice | None:
     file = st.file_uploader(
-        "A zip of pictures", "zip", key="zip", max_upload_size=100, help="Its folders are taken as the classes."
+        "A zip of pictures",
+        "zip",
+        key="zip",
+        max_upload_size=common.most_mb("zip"),
+        help="Its folders are taken as the classes.",
     )
     if file is not None and st.session_state.get("file of the zip") != file.file_id:
-        take_zip(file.name, file)
+        take_zip(file)
         st.session_state["file of the zip"] = file.file_id  # a refused one too: it is read once
     if refusal := st.session_state.get("refusal of the zip"):
         st.error(common.plain(refusal), icon=":material/block:")
     if "pictures of the zip" not in st.session_state:
-        st.caption("Up to 100 MB. Its folders are taken as the classes.")
+        st.caption(f"Up to {common.most_mb('zip')} MB. Its folders are taken as the classes.")
         return None
     name, found, digest = st.session_state["pictures of the zip"]
     show_zip(name, found)
@@ -176,9 +183,14 @@ def of_zip() -> PictureChoice | None:
     )
 
 
-def take_zip(name: str, file: BinaryIO) -> None:
+def take_zip(file: UploadedFile) -> None:
     """Keep the pictures of a zip for the visit; a refusal is kept as well, and the last pictures stay."""
     try:
+        if file.size > common.most_mb("zip") * memory.MB:
+            raise BadImage(
+                f"The zip takes {file.size / memory.MB:.0f} MB; here it may take {common.most_mb('zip')}. Take fewer "
+                "or smaller pictures."
+            )
         with common.running("Reading the zip") as progress, common.turn([("zip", None, common.person())], LONG):
             common.make_room(common.room_for(LONG))
             found = read_zip(file, progress=progress)
@@ -191,7 +203,7 @@ def take_zip(name: str, file: BinaryIO) -> None:
     for picture in found.pictures:
         digest.update(np.ascontiguousarray(picture).data)
     st.session_state["refusal of the zip"] = None
-    st.session_state["pictures of the zip"] = (name, found, digest.hexdigest())
+    st.session_state["pictures of the zip"] = (file.name, found, digest.hexdigest())
 
 
 def show_zip(name: str, found: PictureSet) -> None:

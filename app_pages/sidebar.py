@@ -164,7 +164,7 @@ def _choose_picture(card: Card) -> Picture:
     )
     st.session_state.setdefault("own", {})
     if source == "Upload":
-        most = common.PHOTO_MB_IN_PUBLIC if common.is_public() else common.PHOTO_MB
+        most = common.most_mb("photo")
         file = st.file_uploader("Photo", UPLOAD_TYPES, key="upload", max_upload_size=most, label_visibility="collapsed")
         _take(source, file, file.name if file else "")
     elif source == "Camera":

@@ -7,9 +7,11 @@ import json
 import logging
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from typing import Any
 
+import pictures
 import pytest
 import streamlit as st
 from PIL import Image
@@ -272,20 +274,36 @@ def test_a_network_that_does_not_fit_is_refused_in_the_page_by_its_size(
 
 
 def test_the_public_may_bring_smaller_photos(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    for setting, megabytes in (("", common.PHOTO_MB), ("1", common.PHOTO_MB_IN_PUBLIC)):
+    for setting, megabytes in (("", 15), ("1", 6)):
         monkeypatch.setenv("CNN_LENS_PUBLIC", setting)
         app = visit(model="LeNet-5", source="Upload")
         assert app.file_uploader(key="upload").proto.max_upload_size_mb == megabytes
         assert saying(app, "No picture of your own yet")
     file = io.BytesIO()
     Image.new("RGB", (400, 300)).save(file, "PNG")
-    large = (
-        file.getvalue() + b"0" * common.PHOTO_MB_IN_PUBLIC * memory.MB
-    )  # behind the picture: what it is does not count
+    large = file.getvalue() + b"0" * 6 * memory.MB  # behind the picture: what it is does not count
     with pytest.raises(BadImage, match=r"takes 6\.0 MB; here a photo may take 6\. Export it smaller"):
         common.photo_from(large)
     monkeypatch.setenv("CNN_LENS_PUBLIC", "")
     common.photo_from(large)
+
+
+def test_the_public_may_bring_smaller_zips(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_zip(megabytes: int) -> AppTest:
+        app = visit("embedding", model="LeNet-5")
+        app.button_group(key="set of digits").set_value("A zip of mine").run()
+        assert app.file_uploader(key="zip").proto.max_upload_size_mb == megabytes
+        with zipfile.ZipFile(file := io.BytesIO(), "w") as archive:
+            archive.writestr("a/1.png", pictures.save(pictures.scene(), "PNG"))
+            archive.writestr("filling.txt", bytes(30 * memory.MB))
+        app.file_uploader(key="zip").set_value(("mine.zip", file.getvalue(), "application/zip")).run()
+        assert not app.exception
+        return app
+
+    monkeypatch.setenv("CNN_LENS_PUBLIC", "1")
+    assert "takes 30 MB; here it may take 30" in with_zip(30).error[0].value.replace("\\", "")
+    monkeypatch.setenv("CNN_LENS_PUBLIC", "")
+    assert not with_zip(100).error
 
 
 # ---- the desk at which pages are drawn -------------------------------------------------------------------------

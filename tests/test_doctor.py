@@ -235,3 +235,20 @@ def test_every_change_shows_in_the_digest() -> None:
 def test_other_pixels_are_refused() -> None:
     with pytest.raises(BadParameter):
         examine(nets.gap(), nets.picture(n=2))
+
+
+def test_progress_counts_the_methods_and_may_stop_the_examination_at_each() -> None:
+    model, pixels, seen = nets.gap(), nets.picture(dtype=torch.float32), list[tuple[int, int]]()
+    found = examine(model, pixels, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(done, len(found.verdicts)) for done in range(len(found.verdicts))]
+
+    class Stop(BaseException): ...
+
+    def stop(done: int, total: int) -> None:
+        if done == total // 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        examine(model, pixels, progress=stop)
+    assert nets.lock_is_free(model)
+    assert examine(model, pixels).before == found.before

@@ -25,7 +25,7 @@ from vizcore.cam import CAM_METHODS, cam
 from vizcore.embedding import extract_features
 from vizcore.filters import filters
 from vizcore.hooks import layer_for, list_layers, watch_runs
-from vizcore.records import LensError, Model, check_pixels, probabilities
+from vizcore.records import LensError, Model, Progress, check_pixels, probabilities
 
 GOOD, NOTICE, FAULT = "good", "notice", "fault"
 LISTED = 5
@@ -102,12 +102,18 @@ class Report:
         return max(chances) - min(chances) if chances else 0.0
 
 
-def examine(model: Model, pixels: Tensor, *, guessed: Collection[str] = (SIZE, NORMALISATION)) -> Report:
+def examine(
+    model: Model,
+    pixels: Tensor,
+    *,
+    guessed: Collection[str] = (SIZE, NORMALISATION),
+    progress: Progress | None = None,
+) -> Report:
     """Examine ``model`` on one picture, ``pixels`` (1, 3, H, W) in [0, 1].
 
     ``guessed`` names what is known of the architecture only, and not of this network: its SIZE, its NORMALISATION.
-    Costs about thirty passes, in which the lock is held. What the network does wrong is in the report and is not
-    raised; BadParameter is, for other pixels.
+    Costs about thirty passes, in which the lock is held; ``progress`` counts the methods that are tried. What the
+    network does wrong is in the report and is not raised; BadParameter is, for other pixels.
     """
     check_pixels(pixels, one=True)
     with model.lock:
@@ -121,8 +127,12 @@ def examine(model: Model, pixels: Tensor, *, guessed: Collection[str] = (SIZE, N
             _of_input(model, SIZE in guessed),
             *_of_normalisation(model, found := _normalisations(model, pixels, answers), NORMALISATION in guessed),
         )
-        verdicts = tuple(_tried(model, title, trial) for title, trial in _trials(model, pixels, found))
-        return Report(model.name, findings, found, verdicts, before, state_of(model))
+        trials, verdicts = tuple(_trials(model, pixels, found)), list[Verdict]()
+        for title, trial in trials:
+            if progress:
+                progress(len(verdicts), len(trials))
+            verdicts.append(_tried(model, title, trial))
+        return Report(model.name, findings, found, tuple(verdicts), before, state_of(model))
 
 
 def state_of(model: Model) -> str:
