@@ -442,6 +442,29 @@ def test_a_net_without_maps_is_still_occluded_and_embedded() -> None:  # P13
     assert run_features(case, case.pixels).shape == (3, 7)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda pixels: (255 * pixels).to(torch.uint8), r"pixels is torch\.uint8; it must be a floating-point tensor"),
+        (lambda pixels: pixels.numpy(), r"pixels is float32; it must be a floating-point tensor"),
+        (lambda pixels: "a photo", "pixels is str; it must be a floating-point tensor"),
+        (lambda pixels: pixels[0], r"shape \(3, 41, 29\); it must be \(N, 3, H, W\)"),
+        (lambda pixels: pixels.permute(0, 2, 3, 1), r"shape \(1, 41, 29, 3\); it must be \(N, 3, H, W\)"),
+        (lambda pixels: pixels[:, :2], r"shape \(1, 2, 41, 29\); it must be"),
+        (lambda pixels: pixels[:0], r"shape \(0, 3, 41, 29\); it must be"),
+        (lambda pixels: pixels * torch.nan, "pixels holds NaN or infinity"),
+        (lambda pixels: pixels.repeat(2, 1, 1, 1), "pixels holds 2 pictures; this takes one"),
+    ],
+)
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"filters", "extract_features"}))
+def test_pixels_that_are_none_are_refused_with_what_they_should_be(  # I45, I46
+    method: str, change: Callable[[Tensor], object], words: str
+) -> None:
+    case = fresh("gap")
+    with unchanged(case.model), pytest.raises(BadParameter, match=words):
+        METHODS[method](case, change(case.pixels))
+
+
 @pytest.mark.parametrize("target", [-1, 5, 1000, "cat", None, True, 2.0])
 def test_a_class_that_is_none_is_refused_with_the_range(target: object) -> None:  # P4
     for method in CAM_METHODS:
