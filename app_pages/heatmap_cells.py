@@ -11,6 +11,7 @@ from app_pages import common, takeaway, views
 from vizcore.images import Scale
 from vizcore.records import Heatmap
 
+NO_SUM = ("score per unit of a pixel", "no unit")
 FAINT = 0.05  # of a scale: hardly to be seen
 BADGES = {"estimate": "orange", "stopped early": "orange", "exact": "blue"}
 
@@ -37,12 +38,12 @@ class Look:
     blend: float
 
     def scale(self, heat: Heatmap, for_row: Scale) -> Scale:
-        return {"each": Scale.of(heat), "row": for_row}.get(self.scaling, self.for_all or for_row)
+        return {"each": views.scale_of(heat), "row": for_row}.get(self.scaling, self.for_all or for_row)
 
 
 def show_maps(here: common.Chosen, maps: Sequence[Known], look: Look) -> None:
     """Maps of one method side by side."""
-    for_row = Scale.of(*(known.heat for known in maps))
+    for_row = views.scale_of(*(known.heat for known in maps))
     for place, known in zip(st.columns(max(2, len(maps)), gap="small"), maps, strict=False):
         with place:
             _show_map(here, known, look.scale(known.heat, for_row), look)
@@ -95,21 +96,32 @@ def _name_of(here: common.Chosen, target: int) -> str:
 
 def _words_for(here: common.Chosen, heat: Heatmap) -> str:
     """What a picture shows, for who cannot see it."""
-    return f"{views.title_of(heat)} of {here.label(heat.target)} laid over {here.title}"
+    where = "on" if views.is_by_pixel(heat) else "laid over"
+    return f"{views.title_of(heat)} of {here.label(heat.target)} {where} {here.title}"
 
 
 def _facts_of(known: Known) -> Iterator[str]:
     heat = known.heat
     size = " × ".join(map(str, heat.values.shape))
-    yield f"{heat.layer}, {size}" if heat.layer else f"{size} pixels"
+    view = f", {heat.params['view']}" if "view" in heat.params else ""
+    yield f"{heat.layer}, {size}" if heat.layer else f"{size} pixels{view}"
     yield known.took
-    if known.is_whole:  # the sum of a part means nothing
+    if known.is_whole and _adds_up(heat):  # the sum of a part means nothing
         yield f"sum of evidence {views.number(float(heat.values.sum()))}"
     yield f"score {views.number(heat.score)}"
+
+
+def _adds_up(heat: Heatmap) -> bool:
+    """Whether a sum over pixels means something: not of slopes or of magnitudes."""
+    return heat.params.get("view") != "absolute" and takeaway.unit_of(heat) not in NO_SUM
 
 
 def _remarks(heat: Heatmap, scale: Scale) -> Iterator[str]:
     if heat.method == "eigen_cam":
         yield "Eigen-CAM does not know the class: this map is the same for each."
-    if 0 < float(abs(heat.values).max()) < FAINT * scale.high:
+    largest = float(abs(heat.values).max())
+    if largest > scale.high:
+        beyond = 100 * float((abs(heat.values) > scale.high).mean())
+        yield f"{beyond:.2g} % of the pixels lie beyond the scale and have the colour of its end: up to {largest:.3g}."
+    if 0 < largest < FAINT * scale.high:
         yield f"Faint: less than {100 * FAINT:.0f} % of this scale. Choose “one for each method” to see it."

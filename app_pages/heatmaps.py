@@ -9,6 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 from app_pages import common, views
 from app_pages.heatmap_cells import Known, Look, places_for, show_maps
 from app_pages.occlusion_runs import Occlusion, words_of
+from app_pages.pixelwise import Pixelwise, choose_view
 from vizcore.cam import CAM_METHODS, cam, cam_grid
 from vizcore.images import Scale
 from vizcore.occlusion import BASELINES, SCORES, Unfinished
@@ -16,6 +17,11 @@ from vizcore.records import Heatmap, LensError, Progress
 
 here = common.chosen()
 model = here.model
+TITLES = {**views.METHOD_TITLES, **views.PIXELWISE_TITLES}
+SYMBOLS = "A: the layer's maps, c: channel, s: the logit of the class, x: the picture."
+SYMBOLS_BY_PIXEL = (
+    "x: the picture, s: the logit of the class, b: the baseline; at a ReLU, f: what it is given, R: what comes back."
+)
 GRADIENT = 0.3  # of a forward pass: what the gradients for a class take at most, measured
 
 
@@ -27,31 +33,51 @@ class Grid:
     targets: list[int]
     layer: str
     occlusion: Occlusion
+    pixelwise: Pixelwise
 
     @property
     def cells(self) -> list[tuple[str, int]]:
-        return [(method, target) for method in self.methods if method in CAM_METHODS for target in self.targets]
+        return [(method, target) for method in self.methods if method != "occlusion" for target in self.targets]
 
     def key(self, method: str, target: int) -> tuple[object, ...]:
+        if method in views.PIXELWISE:
+            return self.pixelwise.key(method, target)
         return views.heat_key(here, method, target, self.layer)
 
+    def is_quick(self, method: str) -> bool:
+        return self.pixelwise.is_quick(method) if method in views.PIXELWISE else self.passes(method) == 1
+
     def passes(self, method: str) -> int:
-        """Forward passes of a method for one class."""
+        """Forward passes of a CAM method for one class."""
         channels = next(known.shape[0] for known in views.layers_of(here) if known.name == self.layer)
         return channels if CAM_METHODS[method].needs == "passes" else 1
 
     def missing(self) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
         """The cells that are not known yet: those that are computed at once, and those that wait for the button."""
         unknown = [cell for cell in self.cells if common.results().get(self.key(*cell)) is None]
-        quick = [cell for cell in unknown if self.passes(cell[0]) == 1]
-        if seconds_of(quick) > common.AT_ONCE:
+        quick = [cell for cell in unknown if self.is_quick(cell[0])]
+        if self.seconds_of(quick) > common.AT_ONCE:
             return [], unknown
         return quick, [cell for cell in unknown if cell not in quick]
 
     def to_estimate(self, quick: list[tuple[str, int]]) -> list[int]:
         """The classes whose occlusion is estimated at once, beside the ``quick`` cells."""
         targets = self.targets if "occlusion" in self.methods else []
-        return self.occlusion.to_estimate(targets, besides=seconds_of(quick))
+        return self.occlusion.to_estimate(targets, besides=self.seconds_of(quick))
+
+    def seconds_of(self, quick: list[tuple[str, int]]) -> float:
+        """How long quick maps take on this machine, together."""
+        by_pixel = [method for method, _ in quick if method in views.PIXELWISE]
+        targets = {target for method, target in quick if method in CAM_METHODS}
+        together = (1 + GRADIENT * len(targets)) * views.seconds_a_pass(here) if targets else 0.0
+        return together + sum(map(self.pixelwise.seconds, by_pixel))
+
+    def price(self, method: str, classes: int) -> str:
+        """Of a method that is not quick, for so many classes."""
+        if method in views.PIXELWISE:
+            return self.pixelwise.price(method, classes)
+        passes = self.passes(method) * classes
+        return common.price(passes, passes * views.seconds_a_pass(here))
 
     def known(self, method: str, target: int) -> Known:
         heat = self.compute(method, target)
@@ -59,7 +85,9 @@ class Grid:
         return Known(heat, f"{seconds:.2f} s" if seconds >= 0.005 else "less than 0.01 s")
 
     def compute(self, method: str, target: int, progress: Progress | None = None) -> Heatmap:
-        """The map of a CAM method, known from now on."""
+        """The map of any method but occlusion, known from now on."""
+        if method in views.PIXELWISE:
+            return self.pixelwise.compute(method, target, progress)
         return common.known(
             self.key(method, target),
             lambda: cam(here.model, here.view.pixels, target, method, self.layer, progress=progress),
@@ -67,24 +95,19 @@ class Grid:
         )
 
     def compute_together(self, cells: list[tuple[str, int]]) -> None:
-        """The maps of ``cells`` that take about a pass, in one for all, known from now on. Raises their refusals."""
+        """The CAM maps of ``cells`` that take about a pass, in one for all, known from now on; raises refusals."""
 
         def maps_of(unknown: list[tuple[str, int]]) -> list[Heatmap | LensError]:
             methods, targets = (list(dict.fromkeys(each)) for each in zip(*unknown, strict=True))
             found = cam_grid(here.model, here.view.pixels, targets, methods, self.layer)
             return [found[cell] for cell in unknown]
 
-        common.known_each({cell: self.key(*cell) for cell in cells}, maps_of, seconds_of(cells))
-
-
-def seconds_of(quick: list[tuple[str, int]]) -> float:
-    """How long maps that take about a pass take on this machine, together."""
-    targets = {target for _, target in quick}
-    return (1 + GRADIENT * len(targets)) * views.seconds_a_pass(here) if quick else 0.0
+        if cells := [cell for cell in cells if cell[0] in CAM_METHODS]:
+            common.known_each({cell: self.key(*cell) for cell in cells}, maps_of, self.seconds_of(cells))
 
 
 def choose_methods() -> list[str]:
-    return st.pills(
+    by_region = st.pills(
         "Methods",
         list(views.METHOD_TITLES),
         selection_mode="multi",
@@ -95,6 +118,17 @@ def choose_methods() -> list[str]:
         help="Several may be chosen. Score-CAM and Ablation-CAM take many passes, and wait for a button; so does "
         "occlusion, which shows an estimate until then.",
     )
+    by_pixel = st.pills(
+        "Methods by pixel",
+        list(views.PIXELWISE_TITLES),
+        selection_mode="multi",
+        format_func=views.PIXELWISE_TITLES.__getitem__,
+        key="methods_by_pixel",
+        bind="query-params",
+        help="Gradients of the score by each pixel: finer than any layer's maps, and noisier. Integrated gradients and "
+        "SmoothGrad take many passes, and wait for a button.",
+    )
+    return [*by_region, *by_pixel]
 
 
 def choose_classes() -> list[int]:
@@ -168,22 +202,25 @@ def choose_hiding(shown: bool) -> Occlusion:
 
 def compute_quick(grid: Grid, cells: list[tuple[str, int]], to_estimate: list[int]) -> None:
     """What costs about a pass each; where that is a large net, with a bar."""
-    slow = seconds_of(cells) + grid.occlusion.seconds_to_estimate(to_estimate) > 0.5
+    slow = grid.seconds_of(cells) + grid.occlusion.seconds_to_estimate(to_estimate) > 0.5
     place = st.container()  # there without a bar as well: what stands below keeps its place from run to run
     with place, common.running("Computing the maps") if slow else nullcontext(lambda done, total: None) as progress:
         with suppress(LensError):  # its row says why
             grid.compute_together(cells)
-        progress(len(cells), len(cells) + len(to_estimate))
+        for done, cell in enumerate(cells, 1):
+            with suppress(LensError):
+                grid.compute(*cell)
+            progress(done, len(cells) + len(to_estimate))
         with suppress(LensError):
             grid.occlusion.estimates(to_estimate)
 
 
 def compute_row(grid: Grid, cells: list[tuple[str, int]]) -> None:
     """The price of a row that takes its time, and its computing when asked; then the page is drawn anew."""
-    (method, _), passes = cells[0], sum(grid.passes(method) for method, _ in cells)
-    title = views.METHOD_TITLES[method]
+    method = cells[0][0]
+    title = TITLES[method]
     place = st.empty()
-    if not asked(place, f"Compute {title}", method, common.price(passes, passes * views.seconds_a_pass(here))):
+    if not asked(place, f"Compute {title}", method, grid.price(method, len(cells))):
         return
     for number, (_, target) in enumerate(cells, 1):
         what = f"{title} of {common.plain(here.label(target))} ({number} of {len(cells)})"
@@ -224,9 +261,9 @@ def show_reading(method: str) -> None:
                 "Explanations, SIGMOD 2019"
             )
             return
-        row = CAM_METHODS[method]
+        row = views.PIXELWISE[method] if method in views.PIXELWISE else CAM_METHODS[method]
         st.latex(row.formula)
-        st.caption("A: the layer's maps, c: channel, s: the logit of the class, x: the picture.")
+        st.caption(SYMBOLS_BY_PIXEL if method in views.PIXELWISE else SYMBOLS)
         st.markdown(f"{row.reading} **Weakness:** {row.weakness[0].lower()}{row.weakness[1:]}")
         st.caption(row.reference)
 
@@ -234,7 +271,7 @@ def show_reading(method: str) -> None:
 def show_row(grid: Grid, method: str, waiting: list[tuple[str, int]], look: Look) -> None:
     """A method: its name, how to read it, its maps or the button that makes them."""
     head = st.container(horizontal=True, vertical_alignment="center")
-    head.subheader(views.METHOD_TITLES[method], anchor=False, width="content")
+    head.subheader(TITLES[method], anchor=False, width="content")
     with head:
         show_reading(method)
     try:
@@ -296,7 +333,7 @@ def scale_for_all(grid: Grid, waiting: list[tuple[str, int]]) -> Scale | None:
     if "occlusion" in grid.methods:
         with suppress(LensError):
             heats += [known.heat for target in grid.targets if (known := grid.occlusion.best(target))]
-    return Scale.of(*heats) if heats else None
+    return views.scale_of(*heats) if heats else None
 
 
 st.title("Heatmaps", anchor=False)
@@ -327,10 +364,12 @@ blend = row.slider(
     0.05,
     key="blend",
     bind="query-params",
-    help="How far the colours cover the photo.",
+    help="How far the colours cover the photo. Methods by pixel stand alone: they cannot be read through one.",
     width=240,
 )
-grid = Grid(methods, targets, layer, choose_hiding("occlusion" in methods))
+with row:
+    view = choose_view(not views.PIXELWISE.keys().isdisjoint(methods))
+grid = Grid(methods, targets, layer, choose_hiding("occlusion" in methods), Pixelwise(here, layer, view))
 
 if not methods:
     st.info("Choose a method above to see its map.")

@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from app_pages.common import Chosen, call_of
-from app_pages.views import in_place, shown, title_of
+from app_pages.views import PIXELWISE, in_place, is_by_pixel, shown, title_of
 from vizcore.colour import Scale
 from vizcore.export import to_figure, to_npz
 from vizcore.images import Montage, overlay
@@ -74,12 +74,13 @@ def offer_sheet(
 
 def offer_heatmap(here: Chosen, heat: Heatmap, scale: Scale, blend: float) -> None:
     """`offer` for a heatmap; its figure is drawn when somebody asks for it."""
-    size = " × ".join(map(str, heat.values.shape))
+    size, solid = " × ".join(map(str, heat.values.shape)), is_by_pixel(heat)
 
     def figure() -> bytes:
         photo, box = shown(here)
+        values = in_place(here, heat.values, heat.layer)
         return to_figure(
-            overlay(photo, in_place(here, heat.values, heat.layer), box, scale=scale, alpha=blend),
+            overlay(photo, values, box, scale=scale, alpha=1.0 if solid else blend, solid=solid),
             scale,
             title=f"{title_of(heat)} of {here.label(heat.target)}",
             lines=(
@@ -91,7 +92,8 @@ def offer_heatmap(here: Chosen, heat: Heatmap, scale: Scale, blend: float) -> No
             unit=unit_of(heat),
         )
 
-    imported, call = python_of(heat)
+    *imported, call = python_of(heat)
+    how = "alpha=1, solid=True" if solid else f"alpha={blend:g}"
     limits = f"Scale({scale.low:.6g}, {scale.high:.6g})"
     warped = is_behind_warp(here.model, heat.layer)
     values = "laid_back(heat.values, learned_warp(model, view.pixels))" if warped else "heat"
@@ -99,17 +101,17 @@ def offer_heatmap(here: Chosen, heat: Heatmap, scale: Scale, blend: float) -> No
         f"# class {heat.target} is {here.label(heat.target)!r}",
         *(f"# {line}" for note in heat.notes for line in wrap(f"On the page: {note}", 100)),
         call,
-        f"picture = overlay(photo, {values}, view.box, scale={limits}, alpha={blend:g})",
+        f"picture = overlay(photo, {values}, view.box, scale={limits}, {how})",
         'open("heatmap.png", "wb").write(to_png(picture))',
     )
-    imports: tuple[str, ...] = (imported, "from vizcore.images import Scale, overlay, to_png")
+    imports: tuple[str, ...] = (*imported, "from vizcore.images import Scale, overlay, to_png")
     if warped:
         imports += ("from vizcore.warp import laid_back, learned_warp",)
     offer(here, f"{heat.method} {heat.target} {heat.layer or ''}", heat, figure, imports, "\n".join(lines))
 
 
-def python_of(heat: Heatmap) -> tuple[str, str]:
-    """The import and the line that compute a heatmap; one that was stopped early is computed to its end."""
+def python_of(heat: Heatmap) -> tuple[str, ...]:
+    """The imports and, last, the lines that compute a heatmap; one that was stopped early is computed to its end."""
     options = ", ".join(f"{name}={value!r}" for name, value in heat.params.items())
     if heat.method == "occlusion":
         call = f"heat = occlusion(model, view.pixels, {heat.target}, {options})"
@@ -117,12 +119,31 @@ def python_of(heat: Heatmap) -> tuple[str, str]:
     if heat.method == "occlusion_estimate":
         call = f"(heat,) = estimate_occlusion(model, view.pixels, [{heat.target}], {options})"
         return "from vizcore.occlusion import estimate_occlusion", call
+    if heat.method in PIXELWISE:
+        return _python_of_attribution(heat)
     call = f"heat = cam(model, view.pixels, {heat.target}, {heat.method!r}, {heat.layer!r})"
     return "from vizcore.cam import cam", call
 
 
+def _python_of_attribution(heat: Heatmap) -> tuple[str, ...]:
+    params = dict(heat.params)
+    view = params.pop("view")
+    if heat.method == "guided_grad_cam":
+        call = (
+            f'guided = attribution(model, view.pixels, {heat.target}, "guided_backpropagation")\n'
+            f'coarse = cam(model, view.pixels, {heat.target}, "grad_cam", {params["layer"]!r})\n'
+            f"heat = guided_grad_cam(guided, coarse).heatmap({view!r})"
+        )
+        return "from vizcore.attribution import attribution, guided_grad_cam", "from vizcore.cam import cam", call
+    options = "".join(f", {name}={value!r}" for name, value in params.items())
+    call = f"heat = attribution(model, view.pixels, {heat.target}, {heat.method!r}{options}).heatmap({view!r})"
+    return "from vizcore.attribution import attribution", call
+
+
 def unit_of(heat: Heatmap) -> str:
     """What the numbers of a heatmap are, in words."""
+    if heat.method in PIXELWISE:
+        return PIXELWISE[heat.method].unit
     if heat.method in ("occlusion", "occlusion_estimate"):
         return f"drop of the {heat.params['score']}"
     return f"{title_of(heat)}, raw"

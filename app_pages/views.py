@@ -12,7 +12,7 @@ import numpy as np
 import streamlit as st
 
 from app_pages import common
-from vizcore import activations, cam, filters, spectra
+from vizcore import activations, attribution, cam, filters, spectra
 from vizcore.arithmetic import UnitArithmetic, explain_unit
 from vizcore.hooks import stages
 from vizcore.images import (
@@ -34,6 +34,9 @@ from vizcore.records import GREY_FROM_RGB, ActivationMaps, Filters, Heatmap, Lay
 from vizcore.warp import Warp, is_behind_warp, laid_back, learned_warp
 
 METHOD_TITLES = {**{name: row.title for name, row in cam.CAM_METHODS.items()}, "occlusion": "Occlusion"}
+PIXELWISE = {**attribution.ATTRIBUTION_METHODS, "guided_grad_cam": attribution.GUIDED_GRAD_CAM}
+PIXELWISE_TITLES = {name: row.title for name, row in PIXELWISE.items()}
+SHARE_OF_PIXELS = 0.99  # of an attribution, that its scale holds
 PHOTO_LEAST, PHOTO_MOST = 336, 900  # pixels of the longer side of a photo on the page
 PHOTO_LIVE = 450  # the same, of a picture that is drawn again and again while a run goes on
 SHEET_WIDTH = 1120  # pixels of a montage: sharp on a projector, and light enough to send
@@ -112,14 +115,27 @@ def as_seen(here: common.Chosen, least: int = 224) -> np.ndarray:
 def laid(here: common.Chosen, heat: Heatmap | np.ndarray, scale: Scale | None = None, blend: float = 0.6) -> bytes:
     """A heatmap or one map laid over the uncropped photo, as PNG: JPEG would bend the colours, and so the numbers."""
     photo, box = shown(here)
+    solid = False
     if isinstance(heat, Heatmap):
-        scale = scale or Scale.of(heat)
+        scale, solid = scale or scale_of(heat), is_by_pixel(heat)
         heat = in_place(here, heat.values, heat.layer)
-    return common.drawn(_laid, photo, heat, box, scale or Scale.of(heat), blend)
+    return common.drawn(_laid, photo, heat, box, scale or Scale.of(heat), 1.0 if solid else blend, solid)
 
 
-def _laid(photo: np.ndarray, values: np.ndarray, box: Box, scale: Scale, blend: float) -> bytes:
-    return to_png(overlay(photo, values, box, scale=scale, alpha=blend))
+def _laid(photo: np.ndarray, values: np.ndarray, box: Box, scale: Scale, blend: float, solid: bool = False) -> bytes:
+    return to_png(overlay(photo, values, box, scale=scale, alpha=blend, solid=solid))
+
+
+def is_by_pixel(heat: Heatmap) -> bool:
+    """Whether a heatmap is that of an attribution: shown alone, for it cannot be read through the photo."""
+    return heat.method in PIXELWISE
+
+
+def scale_of(*heats: Heatmap) -> Scale:
+    """One scale for heatmaps; of attributions it holds all pixels but a few, which would dwarf the others."""
+    scales = [Scale.of(heat, share=SHARE_OF_PIXELS if is_by_pixel(heat) else 1.0) for heat in heats]
+    high = max(scale.high for scale in scales)
+    return Scale(-high if any(scale.signed for scale in scales) else 0.0, high)
 
 
 def live(here: common.Chosen, heat: Heatmap, scale: Scale, blend: float = 0.6) -> str:
@@ -142,7 +158,7 @@ def warp_of(here: common.Chosen) -> Warp:
 
 def title_of(heat: Heatmap) -> str:
     """What a heatmap is called."""
-    return METHOD_TITLES.get(heat.method, "Estimated occlusion")
+    return {**METHOD_TITLES, **PIXELWISE_TITLES}.get(heat.method, "Estimated occlusion")
 
 
 def framed(here: common.Chosen) -> bytes:

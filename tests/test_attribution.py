@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from models import load_model
 from models.samples import list_samples
-from vizcore.attribution import BASELINES, attribution
+from vizcore.attribution import BASELINES, attribution, guided_grad_cam
+from vizcore.cam import cam
 from vizcore.images import open_photo, prepare
 from vizcore.records import BadParameter, Model, UnsupportedModel
 
@@ -164,7 +165,7 @@ def test_smooth_grad_is_the_mean_over_noise_of_its_own_seed() -> None:
     smooth = attribution(model, pixels, TARGET, "smooth_grad", noise=0.2, samples=6, seed=5, batch_size=4)
     deviation = 0.2 * float(pixels.max() - pixels.min())
     generator = torch.Generator().manual_seed(5)
-    drawn = [torch.randn(pixels.shape, generator=generator, dtype=pixels.dtype) for _ in range(6)]
+    drawn = [torch.randn(pixels.shape, generator=generator).to(pixels) for _ in range(6)]
     each = [attribution(model, (pixels + deviation * one), TARGET).values for one in drawn]
     np.testing.assert_allclose(smooth.values, np.mean(each, 0), rtol=1e-4, atol=1e-8)
     other = attribution(model, pixels, TARGET, "smooth_grad", noise=0.2, samples=6, seed=6)
@@ -250,6 +251,39 @@ def test_signed_and_absolute_views() -> None:
     np.testing.assert_array_equal(found.absolute, np.abs(found.values).max(0))
     assert (found.signed < 0).any()
     assert (found.absolute >= 0).all()
+
+
+@pytest.mark.parametrize("view", ["signed", "absolute"])
+def test_a_heatmap_of_it_is_one_number_a_pixel_with_all_that_is_known(view: str) -> None:
+    found = attribution(nets.gap(torch.float64), nets.picture(), TARGET, "smooth_grad", samples=2, seed=7)
+    heat = found.heatmap(view)
+    np.testing.assert_array_equal(heat.values, getattr(found, view))
+    assert (heat.method, heat.target, heat.score, heat.layer) == ("smooth_grad", TARGET, found.score, None)
+    assert heat.params == {"samples": 2, "noise": 0.15, "seed": 7, "view": view}
+    with pytest.raises(BadParameter, match="view is 'colours'; it must be one of signed, absolute"):
+        found.heatmap("colours")
+
+
+@pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU")
+def test_guided_grad_cam_is_captums() -> None:
+    model, pixels = nets.gap(torch.float64), nets.picture()
+    net = PixelNet(model)
+    peer = captum.attr.GuidedGradCam(net, net.net.relu3)
+    wanted = peer.attribute(pixels.clone().requires_grad_(), TARGET, interpolate_mode="bilinear")[0].detach().numpy()
+    guided = attribution(model, pixels, TARGET, "guided_backpropagation")
+    found = guided_grad_cam(guided, cam(model, pixels, TARGET))
+    np.testing.assert_allclose(found.values, wanted, rtol=1e-4, atol=1e-6 * np.abs(wanted).max())
+    assert (found.method, found.params["layer"], found.score) == ("guided_grad_cam", "relu3", guided.score)
+
+
+def test_guided_grad_cam_of_two_classes_or_methods_is_refused() -> None:
+    model, pixels = nets.gap(), nets.picture(dtype=torch.float32)
+    guided = attribution(model, pixels, 0, "guided_backpropagation")
+    for heat in (cam(model, pixels, 1), cam(model, pixels, 0, "hires_cam")):
+        with pytest.raises(BadParameter, match="they must be guided_backpropagation and grad_cam of one class"):
+            guided_grad_cam(guided, heat)
+    with pytest.raises(BadParameter, match="guided is gradient for class 0"):
+        guided_grad_cam(attribution(model, pixels, 0), cam(model, pixels, 0))
 
 
 @pytest.mark.parametrize(

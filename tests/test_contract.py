@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from models import load_model
 from vizcore.activations import activation_maps
+from vizcore.attribution import ATTRIBUTION_METHODS, attribution
 from vizcore.cam import CAM_METHODS, cam
 from vizcore.embedding import extract_features
 from vizcore.filters import filters
@@ -77,6 +78,13 @@ def run_cam(method: str) -> Run:
     return run
 
 
+def run_attribution(method: str) -> Run:
+    def run(case: Case, pixels: Tensor, **options: Any) -> np.ndarray:
+        return attribution(case.model, pixels, 0, method, steps=3, samples=3, **options).values
+
+    return run
+
+
 def run_occlusion(case: Case, pixels: Tensor, **options: Any) -> np.ndarray:
     return occlusion(case.model, pixels, 0, (17, 11), (13, 9), **options).values
 
@@ -95,6 +103,7 @@ def run_filters(case: Case, pixels: Tensor) -> np.ndarray:
 
 IN_BATCHES: dict[str, Run] = {
     **{method: run_cam(method) for method in CAM_METHODS},
+    **{method: run_attribution(method) for method in ATTRIBUTION_METHODS},
     "occlusion": run_occlusion,
     "extract_features": run_features,
 }
@@ -112,8 +121,14 @@ def fresh(name: str) -> Case:
 
 
 def allowed(name: str, method: str) -> bool:
-    """Whether the method is defined on the model: CAM needs global average pooling behind the layer."""
-    return method != "cam" or name not in ("deep_head", "branching", "grey", "lenet5", "stn_lenet")
+    """Whether the method is defined on the model: CAM needs global average pooling behind the layer, and what changes
+    the way back through ReLUs needs some."""
+    without = {
+        "cam": ("deep_head", "branching", "grey", "lenet5", "stn_lenet"),
+        "guided_backpropagation": ("grey", "odd", "lenet5"),
+        "deconvnet": ("grey", "odd", "lenet5"),
+    }
+    return name not in without.get(method, ())
 
 
 def quick_or_slow(name: str) -> tuple[pytest.MarkDecorator, ...]:
@@ -211,6 +226,8 @@ def test_results_are_finite_the_same_again_and_leave_the_model_unchanged(name: s
         assert first.shape == tuple(case.model.net.get_submodule(case.model.layers["first_conv"]).weight.shape)
     elif method == "occlusion":
         assert first.shape == case.size
+    elif method in ATTRIBUTION_METHODS:
+        assert first.shape == (3, *case.size)
     elif method == "extract_features":
         assert first.shape == (3, shapes[case.model.layers["features"]][0])
     else:
@@ -377,9 +394,10 @@ def test_a_net_without_memory_is_refused(method: str) -> None:  # P12
 @pytest.mark.parametrize("method", METHODS)
 def test_pictures_of_any_float_type_are_taken(method: str) -> None:
     case = fresh("gap")
-    expected = METHODS[method](case, case.pixels)
     for dtype in (torch.float16, torch.float64):
-        values = METHODS[method](case, case.pixels.to(dtype))
+        pixels = case.pixels.to(dtype)
+        expected = METHODS[method](case, pixels.float())  # of the same numbers: a gradient may jump between two
+        values = METHODS[method](case, pixels)
         np.testing.assert_allclose(values, expected, rtol=0.1, atol=0.02 * np.abs(expected).max())
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from torch.overrides import TorchFunctionMode
 from vizcore.records import (
     Attribution,
     BadParameter,
+    Heatmap,
     Model,
     Progress,
     UnsupportedModel,
@@ -85,10 +86,11 @@ def attribution(
     if method not in ATTRIBUTION_METHODS:
         raise BadParameter(f"method is {method!r}; it must be one of {', '.join(ATTRIBUTION_METHODS)}.")
     check_pixels(pixels, one=True)
+    pixels = pixels.to(torch.promote_types(pixels.dtype, torch.float32))
     target = check_target(model, target)
     check_whole("batch_size", batch_size, 1, 4096)
     ask = _Gradients(model, target, batch_size, progress)
-    params: dict[str, Any] = {"score": "logit"}
+    params: dict[str, Any] = {}
     notes: list[str] = []
     if method == "integrated_gradients":
         params |= {"baseline": baseline, "steps": steps if steps is None else check_whole("steps", steps, 1, 10_000)}
@@ -117,6 +119,29 @@ def attribution(
         score=ask.score(pixels),
         params=params,
         notes=tuple(notes),
+    )
+
+
+def guided_grad_cam(guided: Attribution, heat: Heatmap) -> Attribution:
+    """Guided Grad-CAM (Selvaraju et al., ICCV 2017): guided backpropagation times Grad-CAM, pixel by pixel.
+
+    ``guided`` is the first, by `attribution`, and ``heat`` the second, by `vizcore.cam.cam`, of the same class; its
+    values (h, w) are scaled up bilinearly. Costs no pass. Raises BadParameter where they are not what they should be.
+    """
+    asked = guided.method, heat.method, heat.model_name, heat.target
+    if asked != ("guided_backpropagation", "grad_cam", guided.model_name, guided.target):
+        raise BadParameter(
+            f"guided is {guided.method} for class {guided.target} of {guided.model_name}, and heat {heat.method} for "
+            f"class {heat.target} of {heat.model_name}; they must be guided_backpropagation and grad_cam of one class."
+        )
+    coarse = torch.from_numpy(heat.values)[None, None]
+    fine = F.interpolate(coarse, size=guided.values.shape[1:], mode="bilinear", align_corners=False)[0]  # (1, H, W)
+    return replace(
+        guided,
+        values=guided.values * fine.numpy(),
+        method="guided_grad_cam",
+        params={**guided.params, "layer": heat.layer},
+        notes=tuple(dict.fromkeys((*guided.notes, *heat.notes))),
     )
 
 
@@ -234,8 +259,8 @@ def _smooth(ask: _Gradients, pixels: Tensor, samples: int, noise: float, seed: i
 
     def noisy(first: int, last: int) -> Tensor:
         # One by one: torch draws other numbers for several at once.
-        drawn = [torch.randn(pixels.shape, generator=generator, dtype=pixels.dtype) for _ in range(first, last)]
-        return pixels + deviation * torch.cat(drawn).to(pixels.device)
+        drawn = [torch.randn(pixels.shape, generator=generator) for _ in range(first, last)]
+        return pixels + deviation * torch.cat(drawn).to(pixels)
 
     ask.planned = samples
     return ask.weighted(noisy, torch.full((samples,), 1 / samples, dtype=torch.float64))
@@ -376,4 +401,12 @@ ATTRIBUTION_METHODS: Mapping[str, AttributionMethod] = MappingProxyType(
             "Ignores which ReLUs were active; without the switches of max pooling it hardly depends on the picture.",
         ),
     }
+)
+GUIDED_GRAD_CAM = AttributionMethod(
+    "Guided Grad-CAM",
+    "Selvaraju et al., Grad-CAM, ICCV 2017",
+    r"\text{guided} \odot \text{bilinear}(\text{Grad-CAM})",
+    "no unit",
+    "The fine edges of guided backpropagation, where Grad-CAM sees the class.",
+    "The edges are the picture's. What it says of the class is Grad-CAM, and no finer than that.",
 )

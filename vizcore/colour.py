@@ -48,12 +48,15 @@ class Scale:
         return self.low < 0
 
     @classmethod
-    def of(cls, *values: Any, signed: bool | None = None) -> Scale:
-        """The smallest scale that holds every value of all the float arrays or heatmaps given.
+    def of(cls, *values: Any, signed: bool | None = None, share: float = 1.0) -> Scale:
+        """The smallest scale that holds every value of all the float arrays or heatmaps given; or, with a ``share``
+        from 0 to 1, that share of each of them, the smallest values first: a gradient has a few that dwarf the rest.
 
         Signed where any value is negative; ``signed`` True or False decides instead (False: values below zero get
         the colour of zero). Raises BadParameter on integers, NaN, infinity, and where there are no values.
         """
+        if not 0 < share <= 1:
+            raise BadParameter(f"share is {share!r}; it must be more than 0 and at most 1.")
         arrays = [as_floats(array) for array in values]
         if not sum(array.size for array in arrays):
             raise BadParameter("A scale needs at least one value; the arrays given are empty.")
@@ -61,10 +64,11 @@ class Scale:
         high = max(float(array.max()) for array in arrays if array.size)
         if signed is None:
             signed = low < 0
-        if signed:
-            top = max(-low, high, 0.0)
-            return cls(-top, top)
-        return cls(0.0, max(high, 0.0))
+        top = max(-low, high, 0.0) if signed else max(high, 0.0)
+        if share < 1:
+            sizes = (np.abs(array) if signed else np.maximum(array, 0) for array in arrays if array.size)
+            top = max(float(np.quantile(size, share)) for size in sizes) or top  # nearly all may be 0
+        return cls(-top if signed else 0.0, top)
 
     def positions(self, values: np.ndarray, *, signed: bool | None = None) -> np.ndarray:
         """``values`` as places on the colour map, float32 in [0, 1], same shape; beyond the ends is clipped.

@@ -108,12 +108,14 @@ def overlay(
     scale: Scale | None = None,
     colormap: str | None = None,
     alpha: float = 0.5,
+    solid: bool = False,
 ) -> np.ndarray:
     """A heatmap (h, w) laid over the part ``box`` of a photo (H, W, 3), as uint8 (H, W, 3).
 
     The raw values are resampled bilinearly to the box and coloured on ``scale`` (by default the map's own, see
     `Scale.of`). The colour covers the photo the more, the farther a value is from zero: by ``alpha`` at the end
-    of the scale, by nothing at zero, so that what carries no evidence stays a photo; under the colour the photo turns
+    of the scale, by nothing at zero, so that what carries no evidence stays a photo; where ``solid``, by ``alpha``
+    everywhere: a map with a number for each pixel is not to be read through a photo. Under the colour the photo turns
     grey, so that every hue is the heatmap's. What lies outside the box the network did not see: it is grey and pale.
     """
     photo = check_photo(photo)
@@ -131,7 +133,7 @@ def overlay(
     picture = _pale_outside(photo, box)
     for start in range(0, bottom - top, 256):  # rows at a time: the blend is in float32
         place = positions[start : start + 256]
-        strength = np.abs(2 * place - 1) if scale.signed else place
+        strength = np.ones_like(place) if solid else np.abs(2 * place - 1) if scale.signed else place
         weight = (alpha * np.sqrt(strength))[..., None]
         colours = table[np.rint(place * np.float32(len(table) - 1)).astype(np.uint8)]
         under = picture[top + start : min(top + start + 256, bottom), left:right]

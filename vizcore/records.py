@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 Progress = Callable[[int, int], None]
 
+VIEWS = ("signed", "absolute")  # of an attribution, which has a number for each colour of a pixel
 GREY_FROM_RGB = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma, as in Pillow's convert("L")
 
 
@@ -226,6 +227,13 @@ class Attribution:
     def absolute(self) -> np.ndarray:
         """(H, W) largest magnitude over the colours, at least 0: how much, whatever the sign (Simonyan et al. 2014)."""
         return np.abs(self.values).max(axis=0)
+
+    def heatmap(self, view: str = "signed") -> Heatmap:
+        """One number a pixel, ``"signed"`` or ``"absolute"``, to be shown and measured as other heatmaps are."""
+        if view not in VIEWS:
+            raise BadParameter(f"view is {view!r}; it must be one of {', '.join(VIEWS)}.")
+        values, params = getattr(self, view), {**self.params, "view": view}
+        return Heatmap(values, self.method, self.model_name, None, self.target, self.score, params, self.notes)
 
 
 @dataclass(frozen=True, eq=False)
