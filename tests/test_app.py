@@ -20,6 +20,7 @@ from streamlit.testing.v1 import AppTest
 
 from app_pages import common, occlusion_runs, views
 from app_pages.occlusion_runs import Occlusion
+from app_pages.pixelwise import Pixelwise
 from models import load_model
 from models.samples import read_sample
 from vizcore.images import prepare, read_image, to_jpeg, to_png
@@ -262,6 +263,42 @@ def test_cam_says_in_a_sentence_why_lenet_has_none_and_the_other_methods_go_on()
     heads = [head.value for head in app.subheader]
     assert heads == ["CAM", "Grad-CAM", "Eigen-CAM"]
     assert sum("sum of evidence" in caption.value for caption in app.caption) == 4  # two methods, two classes
+
+
+def test_methods_by_pixel_stand_alone_on_a_scale_that_holds_nearly_all_pixels() -> None:
+    app = visit("heatmaps", model="PhotoNet", methods_by_pixel="Gradient")
+    compute_all(app)
+    saying(app, "32 × 32 pixels, absolute")
+    saying(app, "of the pixels lie beyond the scale and have the colour of its end")
+    saying(app, "score per unit of a pixel")
+    assert not any("sum of evidence" in text and "absolute" in text for text in texts(app)), (
+        "of slopes it means nothing"
+    )
+    app.button_group(key="view").set_value("signed").run()
+    saying(app, "32 × 32 pixels, signed")
+    here = chosen(app)
+    heat = Pixelwise(here, here.model.layers["cam"], "signed").compute("gradient", here.target)
+    scale = views.scale_of(heat)
+    assert scale.signed
+    assert 0.985 < (np.abs(heat.values) <= scale.high).mean() < 0.995
+
+
+def test_a_method_by_pixel_that_takes_many_passes_shows_its_price_and_runs_from_its_button() -> None:
+    app = visit("heatmaps", model="PhotoNet", methods_by_pixel="Integrated gradients")
+    saying(app, "2,048 passes forth and back, at most")
+    app.button(key="compute integrated_gradients").click().run()
+    assert not app.exception
+    saying(app, "The values add up to the change of the score from the baseline on")
+
+
+def test_where_a_net_has_no_relu_guided_backpropagation_says_so_and_the_other_methods_go_on() -> None:
+    app = visit("heatmaps", model="LeNet-5")
+    app.button_group(key="methods_by_pixel").set_value(["guided_backpropagation", "guided_grad_cam", "gradient"]).run()
+    compute_all(app)
+    refusals = [info.value for info in app.info]
+    assert sum("changes what goes back through ReLUs" in text for text in refusals) == 2
+    saying(app, "28 × 28 pixels, absolute")
+    saying(app, "sum of evidence")
 
 
 def test_without_a_method_the_page_says_what_to_choose() -> None:

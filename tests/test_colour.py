@@ -33,6 +33,19 @@ def test_the_scale_of_several_maps_holds_them_all_and_zero():
     assert Scale.of(np.array([-1.0, -3.0]), signed=False) == Scale(0.0, 0.0)
 
 
+def test_a_scale_may_leave_out_the_few_values_that_dwarf_the_rest():
+    values = np.r_[np.linspace(0, 1, 100), 50.0].astype(np.float32)
+    assert Scale.of(values, share=0.99) == Scale(0.0, 1.0)
+    assert Scale.of(-values, share=0.99) == Scale(-1.0, 1.0)
+    assert Scale.of(-values, share=0.99, signed=False) == Scale(0.0, 0.0)
+    assert Scale.of(values, 3 * values, share=0.99) == Scale(0.0, 3.0)
+    assert Scale.of(values, share=1.0) == Scale(0.0, 50.0)
+    assert Scale.of(np.r_[np.zeros(1000), 2.0], share=0.99) == Scale(0.0, 2.0), "all the others are zero"
+    for share in (0, -1, 1.5, float("nan")):
+        with pytest.raises(BadParameter, match=r"share is .*more than 0 and at most 1"):
+            Scale.of(values, share=share)
+
+
 def test_a_scale_is_taken_from_arrays_tensors_and_heatmaps():
     values = floats(3, 5)
     heat = Heatmap(values, "cam", "net", None, 0, 0.0)

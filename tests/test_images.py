@@ -713,6 +713,15 @@ def test_heat_lands_on_the_cell_it_belongs_to_in_a_photo_and_a_map_that_are_not_
     assert columns.max() - columns.min() < 40
 
 
+def test_a_solid_overlay_at_alpha_one_is_the_map_and_nothing_else():
+    heat = np.random.default_rng(0).normal(size=(20, 30)).astype(np.float32)
+    heat[:5] = 0
+    picture = overlay(scene(), heat, (10, 5, 40, 25), alpha=1.0, solid=True)
+    np.testing.assert_array_equal(picture[5:25, 10:40], to_colours(heat, Scale.of(heat)))
+    half = overlay(np.zeros((40, 60, 3), np.uint8), heat, (10, 5, 40, 25), alpha=0.5, solid=True)
+    np.testing.assert_allclose(half[5:25, 10:40], to_colours(heat, Scale.of(heat)) / 2, atol=1)
+
+
 def test_an_overlay_keeps_the_sign_and_takes_a_heatmap_record():
     heat = Heatmap(np.array([[1.0, -1.0]], np.float32), "grad_cam", "reader", "layer", 0, 1.0)
     picture = overlay(np.full((20, 40, 3), 128, np.uint8), heat, (0, 0, 40, 20), alpha=1.0)

@@ -16,9 +16,11 @@ import pictures
 import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
+from test_app import compute_all
 
 from app_pages import common, picture_sets, takeaway, views
 from app_pages.occlusion_runs import Occlusion
+from app_pages.pixelwise import Pixelwise
 from vizcore.colour import Scale
 from vizcore.export import to_figure, to_npz
 from vizcore.records import ActivationMaps, Embedding, Filters, Heatmap
@@ -70,6 +72,25 @@ def test_the_python_of_a_heatmap_gives_the_heatmap_on_the_page(model: str) -> No
         assert heat.score == pytest.approx(shown.score, rel=1e-5)
         seen.append((heat.method, heat.target))
     assert len(set(seen)) == 4, "two methods and two classes"
+
+
+def test_the_python_of_an_attribution_gives_the_map_on_the_page() -> None:
+    app = visit("heatmaps", model="PhotoNet")
+    app.button_group(key="methods").set_value([])
+    app.button_group(key="methods_by_pixel").set_value(["gradient_x_input", "smooth_grad", "guided_grad_cam"]).run()
+    compute_all(app)
+    app.button_group(key="view").set_value("signed").run()
+    here = chosen(app)
+    grid, seen = Pixelwise(here, here.model.layers["cam"], "signed"), set()
+    for script in scripts(app, ".heatmap('signed')"):
+        done = results_of(script)
+        heat = done["heat"]
+        shown = grid.compute(heat.method, heat.target)
+        np.testing.assert_allclose(heat.values, shown.values, rtol=1e-4, atol=1e-5 * np.abs(shown.values).max())
+        assert dict(heat.params) == dict(shown.params)
+        assert done["picture"].shape == here.photo.shape
+        seen.add((heat.method, heat.target))
+    assert len(seen) == 6, "three methods and two classes"
 
 
 def test_the_python_of_occlusion_gives_the_heatmap_on_the_page() -> None:
