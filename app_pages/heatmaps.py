@@ -219,24 +219,13 @@ def compute_row(grid: Grid, cells: list[tuple[str, int]]) -> None:
     """The price of a row that takes its time, and its computing when asked; then the page is drawn anew."""
     method = cells[0][0]
     title = TITLES[method]
-    place = st.empty()
-    if not asked(place, f"Compute {title}", method, grid.price(method, len(cells))):
+    if not views.asked(f"Compute {title}", method, grid.price(method, len(cells))):
         return
     for number, (_, target) in enumerate(cells, 1):
         what = f"{title} of {common.plain(here.label(target))} ({number} of {len(cells)})"
         with suppress(LensError), common.running(what) as progress:  # the row says why
             grid.compute(method, target, progress)
     st.rerun()
-
-
-def asked(place: DeltaGenerator, label: str, method: str, price: str) -> bool:
-    """A button with its price, gone as soon as it is pressed."""
-    line = place.container(horizontal=True, vertical_alignment="center")
-    pressed = line.button(label, type="primary", icon=":material/play_arrow:", key=f"compute {method}")
-    line.caption(f"{common.plain(price)}.")
-    if pressed:
-        place.empty()
-    return pressed
 
 
 def show_reading(method: str) -> None:
@@ -294,7 +283,7 @@ def show_occlusion(grid: Grid, look: Look) -> None:
     if missing := question.missing(grid.targets):
         begun = any(question.stopped(target) for target in missing)
         label = "Compute all windows" if begun else "Compute Occlusion"
-        if asked(button, label, "occlusion", question.price()):
+        if views.asked(label, "occlusion", question.price(), button):
             place.empty()
             with bar, suppress(LensError):  # said where the page is drawn anew
                 hide_windows(grid, missing, look, live)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from textwrap import wrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -16,6 +16,9 @@ from vizcore.export import to_figure, to_npz
 from vizcore.images import Montage, overlay
 from vizcore.records import Heatmap
 from vizcore.warp import is_behind_warp
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 EACH_TILE = "Each tile on its own scale."
 COLOURS_OF_FILTERS = "Weights as colours: mid-grey is 0, one scale for all."
@@ -30,7 +33,7 @@ def offer(
     call: str,
 ) -> None:
     """A small menu with the three files. ``call`` makes the result from ``model``, ``photo`` and ``view``."""
-    stem = re.sub(r"[^A-Za-z0-9]+", "-", f"{here.model.name}-{name}").strip("-").lower()
+    stem = _stem(here, name)
     lines = python_lines(here, imports, call)
     with st.popover("Take away", icon=":material/download:", key=f"take {stem}"):
         row = st.container(horizontal=True)
@@ -46,6 +49,23 @@ def offer(
         )
         row.download_button("Python", lines, f"{stem}.py", "text/x-python", key=f"py {stem}", on_click="ignore")
         st.code(lines, language="python", wrap_lines=True)
+
+
+def offer_table(here: Chosen, name: str, table: pd.DataFrame, imports: tuple[str, ...], call: str) -> None:
+    """A menu with a table of numbers as CSV, and the Python that makes them."""
+    stem = _stem(here, name)
+    lines = python_lines(here, imports, call)
+    with st.popover("Take away", icon=":material/download:", key=f"take {stem}"):
+        row = st.container(horizontal=True)
+        file = table.to_csv(index=False)
+        row.download_button("Numbers (.csv)", file, f"{stem}.csv", "text/csv", key=f"csv {stem}", on_click="ignore")
+        row.download_button("Python", lines, f"{stem}.py", "text/x-python", key=f"py {stem}", on_click="ignore")
+        st.code(lines, language="python", wrap_lines=True)
+
+
+def _stem(here: Chosen, name: str) -> str:
+    """The name of a file."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", f"{here.model.name}-{name}").strip("-").lower()
 
 
 def offer_sheet(

@@ -156,6 +156,17 @@ def warp_of(here: common.Chosen) -> Warp:
     return common.known(("warp", here.model.title, here.digest), lambda: learned_warp(here.model, here.view.pixels))
 
 
+def asked(label: str, key: str, price: str, place: Any = None) -> bool:
+    """A button with its price beside it, gone as soon as it is pressed; in ``place``, which is empty, or here."""
+    place = st.empty() if place is None else place
+    line = place.container(horizontal=True, vertical_alignment="center")
+    pressed = line.button(label, type="primary", icon=":material/play_arrow:", key=f"compute {key}")
+    line.caption(f"{common.plain(price)}.")
+    if pressed:
+        place.empty()
+    return bool(pressed)
+
+
 def title_of(heat: Heatmap) -> str:
     """What a heatmap is called."""
     return {**METHOD_TITLES, **PIXELWISE_TITLES}.get(heat.method, "Estimated occlusion")

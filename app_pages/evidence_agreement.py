@@ -1,0 +1,92 @@
+"""Other methods: six of them on one picture, how far they agree, and where they do not."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+
+import pandas as pd
+import streamlit as st
+
+from app_pages import common, takeaway, views
+from app_pages.explained import METHODS, Explained
+from vizcore.agreement import Agreement, agreement
+from vizcore.colour import Scale
+from vizcore.records import Heatmap, LensError
+
+SIX = ("grad_cam", "hires_cam", "layer_cam", "eigen_cam", "gradient_x_input", "guided_backpropagation")
+
+
+def show(explained: Explained) -> None:
+    here = explained.here
+    st.markdown("Methods of different kinds that point at the same places are worth more than one that stands alone.")
+    asked = list(dict.fromkeys((explained.method, *SIX)))
+    price = common.price(len(asked), 3 * len(asked) * views.seconds_a_pass(here), of=("map", "maps"))
+    key = ("agreement", *explained.key, here.target)
+    if (found := common.recall(key)) is None:
+        if not views.asked("Ask other methods", "agreement", price):
+            return
+        maps: dict[str, Heatmap] = {}
+        with common.running("Other methods", "maps") as progress:
+            for number, method in enumerate(asked, 1):
+                with suppress(LensError):  # a net may not allow all of them
+                    maps[METHODS[method]] = replace(explained, method=method, view="absolute").heat()
+                progress(number, len(asked))
+        size = (here.view.pixels.shape[2], here.view.pixels.shape[3])
+        common.known(key, lambda: agreement(maps, size))
+        st.rerun()
+    for sentence in found.summary:
+        st.markdown(common.plain(sentence))
+    _show_grid(found)
+    one, other = st.columns(2)
+    with one:
+        st.markdown("**Consensus**: mean rank of a place")
+        _show_map(here, found.consensus, "0: the least, 1: the most important")
+    with other:
+        st.markdown("**Disagreement**: its standard deviation")
+        _show_map(here, found.disagreement, "of the ranks")
+    takeaway.offer_table(
+        here,
+        f"agreement {explained.method}",
+        pd.DataFrame(found.correlations, found.names, found.names).reset_index(names="method"),
+        ("from vizcore.agreement import agreement",),
+        "maps = {}  # name: heatmap, as each of them is taken away on the Heatmaps page\n"
+        "# found = agreement(maps, view.pixels.shape[2:])",
+    )
+
+
+def _show_grid(found: Agreement) -> None:
+    cells = [
+        {"one": one, "other": other, "rank": None if value != value else round(float(value), 3)}
+        for one, row in zip(found.names, found.correlations, strict=True)
+        for other, value in zip(found.names, row, strict=True)
+    ]
+    order = list(found.names)
+    axes = {
+        "x": {"field": "other", "sort": order, "title": None, "axis": {"labelAngle": -40}},
+        "y": {"field": "one", "sort": order, "title": None},
+    }
+    colour = {
+        "field": "rank",
+        "type": "quantitative",
+        "scale": {"domain": [-1, 1], "scheme": "redblue", "reverse": True},
+    }
+    ink = {"condition": {"test": "abs(datum.rank) > 0.6", "value": "white"}, "value": "black"}
+    st.vega_lite_chart(
+        pd.DataFrame(cells),
+        {
+            "encoding": axes,
+            "layer": [
+                {"mark": "rect", "encoding": {"color": {**colour, "legend": {"title": "rank correlation"}}}},
+                {"mark": "text", "encoding": {"text": {"field": "rank", "format": ".2f"}, "color": ink}},
+            ],
+        },
+        height=340,
+        alt=f"Rank correlations of {', '.join(order)}. {' '.join(found.summary)}",
+    )
+
+
+def _show_map(here: common.Chosen, values: object, unit: str) -> None:
+    scale = Scale.of(values)
+    views.show_picture(views.laid(here, values, scale), f"Place by place on {here.title}: {unit}")  # type: ignore[arg-type]
+    views.show_scale(scale, unit)

@@ -1,0 +1,64 @@
+"""One method with its options, to be asked about any class, and of any model: what evidence is gathered on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from app_pages import common, views
+from app_pages.pixelwise import Pixelwise
+from vizcore.attribution import attribution, guided_grad_cam
+from vizcore.cam import CAM_METHODS, cam
+from vizcore.records import Heatmap, Model
+
+# Those that cost about a pass: evidence asks for dozens of maps.
+METHODS = {
+    **{name: row.title for name, row in CAM_METHODS.items() if row.needs != "passes"},
+    **{name: title for name, title in views.PIXELWISE_TITLES.items() if name not in ("integrated_gradients",)},
+}
+
+
+@dataclass(frozen=True)
+class Explained:
+    """``method`` of METHODS on the chosen picture: ``layer`` of the CAM methods, ``view`` of those by pixel."""
+
+    here: common.Chosen
+    method: str
+    layer: str
+    view: str
+
+    @property
+    def title(self) -> str:
+        return METHODS[self.method]
+
+    @cached_property
+    def key(self) -> tuple[object, ...]:
+        """What its answers depend on, but for the class."""
+        return self.here.model.title, self.here.digest, self.method, self.layer, self.view
+
+    def heat(self, target: int | None = None) -> Heatmap:
+        """The map of a class, by default the one that is looked at; known from now on."""
+        target = self.here.target if target is None else target
+        if self.method in CAM_METHODS:
+            return views.heat_of(self.here, self.method, target, self.layer)
+        return Pixelwise(self.here, self.layer, self.view).compute(self.method, target)
+
+    def values(self, model: Model) -> np.ndarray:
+        """The map (h, w) that the same method has of another ``model``, same picture, same class."""
+        pixels, target = self.here.view.pixels, self.here.target
+        if self.method in CAM_METHODS:
+            return cam(model, pixels, target, self.method, self.layer).values
+        if self.method == "guided_grad_cam":
+            guided = attribution(model, pixels, target, "guided_backpropagation")
+            return guided_grad_cam(guided, cam(model, pixels, target, layer=self.layer)).heatmap(self.view).values
+        return attribution(model, pixels, target, self.method).heatmap(self.view).values
+
+    @property
+    def script(self) -> tuple[tuple[str, ...], str]:
+        """Imports, and the Python that makes ``heat``."""
+        from app_pages.takeaway import python_of
+
+        *imports, call = python_of(self.heat())
+        return tuple(imports), call
