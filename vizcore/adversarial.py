@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class Adversarial:
     @property
     def perturbation(self) -> np.ndarray:
         """(3, H, W) float32, what was added, signed: at most ε in size."""
-        return (self.pixels - self.original)[0].float().cpu().numpy()
+        return (self.pixels.double() - self.original.double())[0].float().cpu().numpy()
 
     @property
     def fooled(self) -> bool:
@@ -150,7 +151,7 @@ def least_epsilon(
     rungs = list(ladder)
     for epsilon in rungs:
         _check_size("ladder", epsilon)
-    if not rungs or any(low >= high for low, high in zip(rungs, rungs[1:], strict=False)):
+    if not rungs or any(low >= high for low, high in pairwise(rungs)):
         raise BadParameter(f"ladder is {ladder!r}; it must be one or more sizes, each larger than the one before.")
     for number, epsilon in enumerate(rungs, 1):
         found = attack(model, pixels, target, epsilon=epsilon, **options)
@@ -172,8 +173,8 @@ def _check_size(name: str, value: float) -> None:
 
 def _around(pixels: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     """The lowest and the highest numbers within ``epsilon`` of ``pixels`` and in [0, 1], none too far by rounding."""
-    low, high = pixels - epsilon, pixels + epsilon
     wide = pixels.double()
+    low, high = (wide - epsilon).to(pixels), (wide + epsilon).to(pixels)
     low = torch.where(wide - low.double() > epsilon, torch.nextafter(low, pixels), low)
     high = torch.where(high.double() - wide > epsilon, torch.nextafter(high, pixels), high)
     return low.clamp(min=0), high.clamp(max=1)

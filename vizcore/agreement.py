@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from vizcore.ranks import correlation, rank_correlation, ranks
-from vizcore.records import Attribution, BadParameter, Heatmap
+from vizcore.ranks import rank_correlation, ranks
+from vizcore.records import Attribution, BadParameter, Heatmap, check_whole
+
+MAX_SIDE = 100_000
 
 Map = np.ndarray | Heatmap | Attribution
 
@@ -74,16 +76,17 @@ def agreement(maps: Mapping[str, Map], size: tuple[int, int]) -> Agreement:
     """
     if not maps:
         raise BadParameter("maps is empty; it must hold one map or more, by name.")
-    if len(size) != 2 or any(isinstance(side, bool) or side != int(side) or side < 1 for side in size):
+    if not isinstance(size, (tuple, list)) or len(size) != 2:
         raise BadParameter(f"size is {size!r}; it must be (height, width) in pixels.")
+    size = (check_whole("size", size[0], 1, MAX_SIDE), check_whole("size", size[1], 1, MAX_SIDE))
     names = tuple(maps)
-    spread_out = [_resized(_values(name, values), size) for name, values in maps.items()]
-    varied = [n for n, values in enumerate(spread_out) if np.ptp(values)]
-    places = np.stack([scaled_ranks(spread_out[n]) for n in varied] or [np.full(size, 0.5)])  # (varied, H, W)
+    resized = [_resized(_values(name, values), size) for name, values in maps.items()]
+    varied = [n for n, values in enumerate(resized) if np.ptp(values)]
     grid = np.full((len(names), len(names)), np.nan, np.float32)
-    for one, first in enumerate(varied):
-        for other, second in enumerate(varied):
-            grid[first, second] = correlation(places[one], places[other])
+    places = np.full((1, *size), 0.5)
+    if varied:
+        places = np.stack([scaled_ranks(resized[n]) for n in varied])  # (varied, H, W)
+        grid[np.ix_(varied, varied)] = np.corrcoef(places.reshape(len(varied), -1))
     notes = tuple(
         f"{name} is the same everywhere: it has no order, and was left out."
         for n, name in enumerate(names)
@@ -108,8 +111,8 @@ def spread(maps: Sequence[Map]) -> Spread:
 
 
 def scaled_ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 0 for the smallest to 1 for the largest number, equal ones at their mean; 0.5 where all are equal."""
-    return (ranks(values) - 1) / (values.size - 1) if values.size > 1 else np.full(values.shape, 0.5)
+    """Ranks from 0 for the smallest to 1 for the largest number, equal ones at their mean. Two or more."""
+    return (ranks(values) - 1) / (values.size - 1)
 
 
 def _values(name: str, given: Map) -> np.ndarray:
@@ -117,14 +120,15 @@ def _values(name: str, given: Map) -> np.ndarray:
     values = np.asarray(values.values if isinstance(values, Heatmap) else values)
     if values.ndim != 2 or 0 in values.shape or values.dtype.kind not in "fiu" or not np.isfinite(values).all():
         raise BadParameter(
-            f"{name} is {values.dtype} of the shape {values.shape}; a map must be finite numbers (h, w)."
+            f"{name} is {values.dtype} of the shape {values.shape}; a map must be finite numbers, (h, w)."
         )
-    return values
+    return values.astype(np.float32)
 
 
 def _resized(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    grid = torch.from_numpy(values.astype(np.float64))[None, None]  # (1, 1, h, w)
-    return F.interpolate(grid, size=size, mode="bilinear", align_corners=False)[0, 0].numpy()
+    grid = torch.from_numpy(values)[None, None]  # (1, 1, h, w)
+    # In float64 and rounded, so that places between equal cells are equal as well, and not ranked by rounding.
+    return F.interpolate(grid.double(), size=size, mode="bilinear", align_corners=False)[0, 0].float().numpy()
 
 
 def _number(value: float) -> str:

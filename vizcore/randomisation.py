@@ -6,9 +6,12 @@ structural similarity (Wang et al., *Image Quality Assessment*, 2004). A map tha
 detector does, more than the network.
 
 As in the paper a layer comes to what it is in an untrained net: weights by He et al. (2015), normal with a variance of
-2 by the number of inputs; biases 0, factors of norms 1, their running mean 0 and variance 1. Quantus can instead shuffle
-the numbers of a tensor; that leaves the sign and scale of what was learned. A norm goes with the convolution before
-it. Many layers are taken together in a few steps.
+2 by the number of inputs; biases 0, factors of norms 1, their running mean 0 and variance 1. To shuffle the numbers of
+a tensor, as others do, would leave the sign and scale of what was learned. A norm goes with the convolution before it,
+and many layers are taken together in a few steps.
+
+What fails this check, as guided backpropagation does, still changes once the first convolutions are drawn: the edges
+that it shows are those that they find. So it is told by how many steps a map withstands.
 """
 
 from __future__ import annotations
@@ -39,7 +42,8 @@ class Stage:
 
     ``maps`` (R, h, w) float32 are raw, one for each of R draws. Of each draw, against the true map: ``ranks`` (R,)
     Spearman's correlation, ``absolute_ranks`` (R,) that of the magnitudes, and ``similarities`` (R,) SSIM. NaN where
-    a map is the same everywhere, of SSIM where it has fewer than three rows or columns.
+    a map is the same everywhere, of SSIM where it has fewer than three rows or columns. The properties are means of
+    those that are known, NaN where none is.
     """
 
     layer: str
@@ -51,18 +55,18 @@ class Stage:
 
     @property
     def rank(self) -> float:
-        """Mean rank correlation of the draws, −1 to 1; NaN where it is of one draw."""
-        return float(self.ranks.mean())
+        """Mean rank correlation, −1 to 1."""
+        return _mean(self.ranks)
 
     @property
     def absolute_rank(self) -> float:
         """Mean rank correlation of the magnitudes, −1 to 1: blind to signs that turn around."""
-        return float(self.absolute_ranks.mean())
+        return _mean(self.absolute_ranks)
 
     @property
     def similarity(self) -> float:
         """Mean SSIM of the maps, each scaled to [0, 1]; −1 to 1."""
-        return float(self.similarities.mean())
+        return _mean(self.similarities)
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,6 +264,11 @@ def _scaled(values: np.ndarray) -> np.ndarray:
     values = values.astype(np.float64)
     reach = np.ptp(values)
     return (values - values.min()) / (reach if reach else 1.0)
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def _number(value: float) -> str:

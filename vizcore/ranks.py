@@ -17,13 +17,8 @@ def ranks(values: np.ndarray) -> np.ndarray:
 
 
 def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Spearman's ρ of two arrays of one shape, −1 to 1; NaN where all numbers of one are equal: they have no order."""
-    return correlation(ranks(one), ranks(other))
-
-
-def correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Pearson's r of two arrays of one shape, −1 to 1; NaN where one is constant."""
+    """Spearman's ρ of two arrays of one shape, −1 to 1: Pearson's correlation of their ranks. NaN where all numbers of
+    one are equal: they have no order."""
     if np.ptp(one) == 0 or np.ptp(other) == 0:
         return float("nan")
-    a, b = (side.ravel() - side.mean(dtype=np.float64) for side in (one, other))
-    return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1, 1))
+    return float(np.corrcoef(ranks(one).ravel(), ranks(other).ravel())[0, 1])
