@@ -33,6 +33,8 @@ TESTS = {  # of each file that refuses what people bring or ask for: what pytest
     "vizcore/occlusion.py": ("test_occlusion.py",),
     "vizcore/baselines.py": ("test_occlusion.py",),
     "vizcore/attribution.py": ("test_attribution.py",),
+    "vizcore/faithfulness.py": ("test_faithfulness.py",),
+    "vizcore/imputation.py": ("test_faithfulness.py",),
     "vizcore/filters.py": ("test_filters.py",),
     "vizcore/embedding.py": ("test_embedding.py",),
     "vizcore/colour.py": ("test_colour.py",),
