@@ -132,18 +132,30 @@ def test_every_pixel_is_seen_as_often_as_the_share_says() -> None:
 
 
 def test_the_standard_error_is_the_spread_of_maps_of_other_seeds() -> None:
-    model, pixels, seen = nets.gap(), nets.picture(8, SMALL, torch.float32), []
-    options = {"masks": 50, "cells": 3, "batch_size": 50}
+    model, pixels, seen = nets.colours(), nets.picture(8, SMALL), []
+    options = {"masks": 25, "cells": 3, "batch_size": 25}
     values = [rise(model, pixels, 1, seed=seed, partial=seen.append, **options).values for seed in range(60)]
     said = np.mean([part.standard_errors[0].mean() for part in seen])
     assert np.std(values, axis=0, ddof=1).mean() == pytest.approx(said, rel=0.15)
+    # And what is called chance is the part in which the maps of other seeds differ, but for their means.
+    shapes = np.array(values) - np.mean(values, axis=(1, 2), keepdims=True)
+    noise = np.mean([part.chance[0] * part.values[0].var() for part in seen])
+    assert np.var(shapes, axis=0, ddof=1).mean() == pytest.approx(noise, rel=0.15)
 
 
 def test_four_times_the_masks_halve_the_standard_error() -> None:
     model, pixels, seen = nets.gap(), nets.picture(9, SMALL, torch.float32), []
     rise(model, pixels, 1, masks=1600, cells=3, batch_size=400, partial=seen.append)
-    few, many = (seen[number].standard_errors.mean() for number in (0, 3))
-    assert few / many == pytest.approx(2, rel=0.1)
+    few, many = seen[0], seen[3]
+    assert few.standard_errors.mean() / many.standard_errors.mean() == pytest.approx(2, rel=0.1)
+    assert 0 < many.chance < few.chance < 1
+
+
+def test_the_map_of_a_net_that_sees_nothing_is_chance_alone() -> None:
+    model, pixels, seen = nets.gap(), nets.picture(9, SMALL, torch.float32), []
+    rise(model, pixels, 1, masks=300, cells=3, baseline=pixels.clone(), batch_size=100, partial=seen.append)
+    for part in seen:  # the true map is constant, and the shown one has about nine independent cells
+        assert part.chance > 0.5
 
 
 # What must be true
@@ -156,6 +168,7 @@ def test_where_masks_hide_nothing_the_map_is_the_score(build, score: str) -> Non
     heat = rise(build(torch.float64), nets.picture(10), 1, masks=4, share=1.0, score=score, partial=seen.append)
     np.testing.assert_allclose(heat.values, heat.score, rtol=1e-6)
     np.testing.assert_allclose(seen[-1].standard_errors, 0, atol=1e-7)
+    assert seen[-1].chance == 0
 
 
 def test_with_the_picture_itself_as_the_baseline_the_map_is_the_score_times_how_often_pixels_were_seen() -> None:
@@ -220,15 +233,10 @@ def test_one_cell_shows_all_of_the_picture_or_nothing() -> None:
 def test_the_notes_say_the_standard_error_and_what_a_pixel_shows_that_does_not_matter() -> None:
     model, pixels, seen = nets.gap(torch.float64), nets.picture(17, SMALL), []
     heat = rise(model, pixels, 1, masks=40, score="logit", partial=seen.append)
-    error, spread, mean = (
-        float(number)
-        for number in re.search(
-            r"40 random masks: .* is (\S+) on average, .* spread by (\S+) \(.*pictures, (\S+), not 0",
-            " ".join(heat.notes),
-        ).groups()
-    )
+    words = r"40 random masks: .* is (\S+) on average, and about (\d+)\xa0% .*pictures, (\S+), not 0"
+    error, chance, mean = (float(number) for number in re.search(words, " ".join(heat.notes)).groups())
     assert error == pytest.approx(seen[-1].standard_errors[0].mean(), rel=0.05)
-    assert spread == pytest.approx(heat.values.std(), rel=0.05)
+    assert chance == pytest.approx(100 * seen[-1].chance[0], abs=0.51)
     masks = torch.from_numpy(first_masks(40, SMALL))[:, None]
     with torch.no_grad():
         assert mean == pytest.approx(float(model.logits(masks * pixels)[:, 1].mean()), rel=0.05)
@@ -238,6 +246,8 @@ def test_after_one_mask_the_standard_error_is_not_known() -> None:
     seen = []
     heat = rise(nets.gap(), nets.picture(18, dtype=torch.float32), 0, masks=1, partial=seen.append)
     assert np.isinf(seen[0].standard_errors).all()
+    assert seen[0].chance == 1
+    assert "standard error of a value is inf on average, and about 100" in heat.notes[0]
     assert np.isfinite(heat.values).all()
 
 

@@ -9,8 +9,9 @@ so that a pixel's value estimates the mean score of the masked pictures in which
 the net but its answers. A mask is a small grid of zeros and ones, enlarged bilinearly to one cell more than the picture
 has each way, and cut out at a random place (section 3.2).
 
-Ours also says how much of the map is chance: each value is a mean over random masks, and so has a standard error. At
-the rim the enlarged grid is continued by its outermost values; the authors' code mirrors it there.
+Ours also says how much of the map is chance: each value is a mean over random masks, so it has a standard error, and
+part of what the map shows would look otherwise with other masks. At the rim the enlarged grid is continued by its
+outermost values; the authors' code mirrors it there.
 """
 
 from __future__ import annotations
@@ -55,8 +56,9 @@ def rise(
     ``"logit"``.
 
     Returns values (H, W) in the unit of the score: its mean where the pixel is seen. Where a pixel does not matter that
-    is not 0 but the mean over all masks, which ``notes`` say, with the standard error. Cost: one forward pass a mask.
-    ``progress`` counts masks; before each call of it ``partial`` is given the map so far. Raises BadParameter.
+    is not 0 but the mean over all masks, which ``notes`` say, with the standard error and how much of what the map
+    shows is chance. Cost: one forward pass a mask. ``progress`` counts masks; before each call of it ``partial`` is
+    given the map so far. Raises BadParameter.
     """
     return rise_of(
         model,
@@ -117,7 +119,7 @@ def rise_of(
         Heatmap(np.zeros(size, np.float32), "rise", model.name, None, target, float(whole), params)
         for target, whole in zip(targets, scores(pixels)[0], strict=True)
     )
-    so_far = Unfinished(empty, 0, np.zeros(len(targets)), *np.zeros((2, len(targets), *size)))
+    so_far = Unfinished(empty, 0, *np.zeros((2, len(targets))), *np.zeros((2, len(targets), *size)))
     while so_far.done < masks:
         drawn = np.stack(list(islice(series, min(batch_size, masks - so_far.done))))  # (n, H, W)
         seen = torch.from_numpy(drawn)[:, None].to(pixels)
@@ -162,12 +164,16 @@ def _enlarging(cells: int, pixels: int) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Unfinished:
-    """What is known after ``done`` masks. ``sums`` (T, H, W) of score times mask, ``squares`` (T, H, W) of the squares
-    of that, and ``scores`` (T,), the sum of the scores; all float64."""
+    """What is known after ``done`` masks, as sums over them, float64.
+
+    ``scores`` (T,) of the scores; ``spreads`` (T,) of squared score times variance of the mask over the picture;
+    ``sums`` (T, H, W) of score times mask, and ``squares`` (T, H, W) of the squares of that.
+    """
 
     empty: tuple[Heatmap, ...]
     done: int
     scores: np.ndarray
+    spreads: np.ndarray
     sums: np.ndarray
     squares: np.ndarray
 
@@ -177,6 +183,7 @@ class Unfinished:
             self.empty,
             self.done + len(masks),
             self.scores + scores.sum(0),
+            self.spreads + masks.var((1, 2)) @ scores**2,
             self.sums + np.tensordot(scores.T, masks, 1),
             self.squares + np.tensordot(scores.T**2, masks**2, 1),
         )
@@ -198,12 +205,27 @@ class Unfinished:
         spread = self.squares / self._share**2 - self.done * self.values**2
         return np.sqrt(np.maximum(spread, 0) / (self.done * (self.done - 1)))
 
+    @cached_property
+    def chance(self) -> np.ndarray:
+        """(T,) how much of the variance of the map over the picture is there by chance, 0 to 1.
+
+        Of the map less its mean, which nobody sees: of two maps that differ by a constant the picture is the same. All
+        of it after one mask; nothing of a map that is constant but for rounding.
+        """
+        if self.done < 2:
+            return np.ones(len(self.empty))
+        shown = self.values.var((1, 2))
+        noise = (self.spreads / self._share**2 - self.done * shown) / (self.done * (self.done - 1))
+        varies = shown > 1e-12 * np.square(self.values).mean((1, 2))
+        return np.clip(np.divide(noise, shown, out=np.zeros_like(shown), where=varies), 0, 1)
+
     def heatmaps(self) -> tuple[Heatmap, ...]:
         """A map for each class, of the masks so far."""
         stopped: tuple[str, ...] = ()
         if self.done < self.total:
             stopped = (f"Stopped early: {self.done:,} of {self.total:,} masks were drawn.",)
-        parts = zip(self.empty, self.values, self.standard_errors, self.scores / self.done, strict=True)
+        means = self.scores / self.done
+        parts = zip(self.empty, self.values, self.standard_errors, self.chance, means, strict=True)
         return tuple(
             replace(
                 heat,
@@ -211,11 +233,12 @@ class Unfinished:
                 notes=(
                     *stopped,
                     f"Estimated from {self.done:,} random masks: the standard error of a value is {errors.mean():.2g} "
-                    f"on average, where the values spread by {values.std():.2g} (standard deviation).",
+                    f"on average, and about {round(100 * chance)}\u00a0% of the variance of the map over the picture is "
+                    "chance.",
                     f"What does not matter shows the mean score of the masked pictures, {mean:.2g}, not 0.",
                 ),
             )
-            for heat, values, errors, mean in parts
+            for heat, values, errors, chance, mean in parts
         )
 
     @property
