@@ -30,6 +30,8 @@ from vizcore.filters import filters
 from vizcore.hooks import list_layers, trace
 from vizcore.occlusion import occlusion
 from vizcore.records import BadParameter, LensError, Model, UnsupportedModel
+from vizcore.rise import rise
+from vizcore.superpixels import superpixel_ablation
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,16 @@ def run_occlusion(case: Case, pixels: Tensor, **options: Any) -> np.ndarray:
     return occlusion(case.model, pixels, 0, (17, 11), (13, 9), **options).values
 
 
+def run_rise(case: Case, pixels: Tensor, **options: Any) -> np.ndarray:
+    return rise(case.model, pixels, 0, masks=6, **options).values
+
+
+def run_superpixels(case: Case, pixels: Tensor, **options: Any) -> np.ndarray:
+    rows, columns = np.indices(case.size)
+    stairs = (rows + columns // 7 * 5) // 12
+    return superpixel_ablation(case.model, pixels, 0, stairs, **options).values
+
+
 def run_features(case: Case, pixels: Tensor, **options: Any) -> np.ndarray:
     return extract_features(case.model, torch.cat([pixels, pixels.flip(2), pixels.flip(3)]), **options)
 
@@ -105,6 +117,8 @@ IN_BATCHES: dict[str, Run] = {
     **{method: run_cam(method) for method in CAM_METHODS},
     **{method: run_attribution(method) for method in ATTRIBUTION_METHODS},
     "occlusion": run_occlusion,
+    "rise": run_rise,
+    "superpixel_ablation": run_superpixels,
     "extract_features": run_features,
 }
 METHODS: dict[str, Run] = {"activation_maps": run_maps, "filters": run_filters, **IN_BATCHES}
@@ -224,7 +238,7 @@ def test_results_are_finite_the_same_again_and_leave_the_model_unchanged(name: s
         assert first.shape == shapes[case.model.layers["cam"]]
     elif method == "filters":
         assert first.shape == tuple(case.model.net.get_submodule(case.model.layers["first_conv"]).weight.shape)
-    elif method == "occlusion":
+    elif method in ("occlusion", "rise", "superpixel_ablation"):
         assert first.shape == case.size
     elif method in ATTRIBUTION_METHODS:
         assert first.shape == (3, *case.size)
@@ -516,7 +530,7 @@ def test_a_layer_that_is_none_is_refused_with_names_that_exist(method: str, laye
 @pytest.mark.parametrize("method", IN_BATCHES)
 def test_a_batch_size_out_of_range_is_refused_with_the_range(method: str) -> None:  # P9
     case = fresh("gap")
-    unset = () if method == "occlusion" else (None,)  # there None means to choose by measuring
+    unset = () if method in ("occlusion", "superpixel_ablation") else (None,)  # there None means to choose by measuring
     for batch_size in (0, -1, 10**9, 2.0, "8", True, float("nan"), *unset):
         with pytest.raises(BadParameter, match=r"batch_size is .*1 to 4096"):
             IN_BATCHES[method](case, case.pixels, batch_size=batch_size)

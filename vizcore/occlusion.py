@@ -33,11 +33,11 @@ from vizcore.records import (
     check_pixels,
     check_target,
     check_whole,
-    probabilities,
 )
 from vizcore.regions import Region, Span
+from vizcore.scores import SCORES as SCORES
+from vizcore.scores import check_score, scores_of
 
-SCORES = ("logit", "probability")
 MAX_WINDOWS = 100_000
 LEVELS = (4, 2, 1)  # every fourth window of the grid first, then every second, then all
 
@@ -298,8 +298,7 @@ class _Question:
         pixels = pixels.detach()
         size = (pixels.shape[2], pixels.shape[3])
         grid = Grid(size, _pair("window", window, size), _pair("stride", stride, size))
-        if score not in SCORES:
-            raise BadParameter(f"score is {score!r}; it must be one of {', '.join(SCORES)}.")
+        check_score(score)
         targets = [check_target(model, target) for target in targets]
         filling = filling_of(pixels, baseline)
         if (count := len(grid.rows) * len(grid.columns)) > MAX_WINDOWS:
@@ -311,9 +310,7 @@ class _Question:
 
     def scores(self, logits: Tensor) -> Tensor:
         """(N, K) logits to (N, T) scores of the targets, float64."""
-        for target in self.targets:
-            check_target(self.model, target, logits.shape[1])
-        return (logits if self.score == "logit" else probabilities(logits))[:, self.targets].double()
+        return scores_of(self.model, logits, self.targets, self.score)
 
     def heatmaps(self, scores: Tensor) -> tuple[Heatmap, ...]:
         """A map of zeros for each target, whose ``scores`` (T,) of the whole picture are given."""
