@@ -56,8 +56,8 @@ def show(explained: Explained) -> None:
         st.markdown(
             "Below each map: Spearman's rank correlation of the magnitudes with the true map, 1 for the same order of "
             "places, 0 for none, and the structural similarity (SSIM); both are means over three draws, of which the "
-            "first is shown. Each map has a scale of its own. **Weakness:** a coarse map, as of 7 × 7 places, correlates "
-            "with any other by chance, easily by 0.3; and a map that falls apart is not thereby right."
+            "first is shown. Each map has a scale of its own. **Weakness:** a coarse map, as of 7 × 7 places, "
+            "correlates with any other by chance, easily by 0.3; and a map that falls apart is not thereby right."
         )
         st.caption("Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018.")
 

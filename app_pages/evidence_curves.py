@@ -21,8 +21,8 @@ SLOWER = 4  # times a pass: what it takes to fill in from the neighbours, measur
 def show(explained: Explained) -> None:
     here = explained.here
     st.markdown(
-        "If the score hangs on what the map points at, it **falls** soon when those pixels go first, and **rises** soon "
-        "when they come first. Controls that know nothing of the class do the same."
+        "If the score hangs on what the map points at, it **falls** soon when those pixels go first, and **rises** "
+        "soon when they come first. Controls that know nothing of the class do the same."
     )
     filling = st.segmented_control(
         "Missing pixels show",
@@ -46,7 +46,7 @@ def show(explained: Explained) -> None:
             with common.running(f"The {kind} curve", "pictures") as progress:
                 common.known(key, lambda kind=kind: _curves(explained, kind, filling, progress), seconds / len(KINDS))  # type: ignore[misc]
         st.rerun()
-    found = {kind: common.recall(key) for kind, key in keys.items()}
+    found: dict[str, Any] = {kind: common.recall(key) for kind, key in keys.items()}
     domain = max(float(curve.scores.max()) for one in found.values() for curve in _curves_of(one))
     for place, one in zip(st.columns(2), found.values(), strict=True):
         with place:

@@ -75,7 +75,7 @@ def test_no_number_changes_by_more_than_epsilon_or_leaves_0_to_1(
     assert found.pixels.dtype == dtype
     assert float((found.pixels.double() - pixels.double()).abs().max()) <= epsilon
     assert np.abs(found.perturbation).max() <= np.float32(epsilon)
-    assert 0 <= float(found.pixels.min())
+    assert float(found.pixels.min()) >= 0
     assert float(found.pixels.max()) <= 1
 
 
