@@ -3,20 +3,19 @@ learned, other methods, another class."""
 
 import streamlit as st
 
-from app_pages import common, evidence_agreement, evidence_cascade, evidence_curves, evidence_rival, views
+from app_pages import common, evidence_agreement, evidence_cascade, evidence_curves, evidence_rival, takeaway, views
 from app_pages.explained import METHODS, Explained
-from app_pages.heatmap_cells import Known, Look, show_maps
 from app_pages.pixelwise import choose_view
-from vizcore.records import LensError
+from vizcore.records import Heatmap, LensError
 
 here = common.chosen()
 model = here.model
 
 QUESTIONS = {
-    "Take it away": evidence_curves.show,
-    "Forget the training": evidence_cascade.show,
-    "Ask other methods": evidence_agreement.show,
-    "Ask for the rival": evidence_rival.show,
+    "Remove pixels": evidence_curves.show,
+    "Randomise weights": evidence_cascade.show,
+    "Other methods": evidence_agreement.show,
+    "Another class": evidence_rival.show,
 }
 
 
@@ -44,6 +43,18 @@ def choose() -> Explained:
     return Explained(here, method, layer, choose_view(method in views.PIXELWISE))
 
 
+def show_map(title: str, heat: Heatmap) -> None:
+    scale = views.scale_of(heat)
+    name = here.label(heat.target)
+    st.markdown(f"{common.plain(title)} of **{common.plain(name)}**")
+    views.show_picture(views.laid(here, heat, scale), f"{title} of {name} on {here.title}")
+    views.show_scale(scale, takeaway.unit_of(heat))
+    size = " × ".join(map(str, heat.values.shape))
+    st.caption(common.plain(f"{heat.layer or 'input'}, {size} · probability {100 * here.chances[heat.target]:.1f} %"))
+    for note in heat.notes:
+        st.caption(common.plain(note))
+
+
 st.title("Evidence", anchor=False)
 st.markdown("Any method paints a heatmap. Whether to believe it is another question, and can be asked.")
 common.warn_untrained(here)
@@ -52,7 +63,7 @@ left, right = st.columns([1, 2], gap="large")
 try:
     with left:
         heat = explained.heat()
-        show_maps(here, [Known(heat, explained.title)], Look("row", None, 0.6))
+        show_map(explained.title, heat)
     with right:
         question = st.segmented_control(
             "Question",

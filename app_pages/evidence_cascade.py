@@ -17,8 +17,8 @@ SHARE = 3  # passes that a map costs, forth and back
 def show(explained: Explained) -> None:
     here = explained.here
     st.markdown(
-        "The weights are drawn anew, layer by layer from the top, in a copy. A map that stays as it is shows the picture "
-        "and not what the network has learned."
+        "The weights are drawn anew, layer by layer from the top, in a copy. A map that stays as it is shows the "
+        "picture and not what the network has learned."
     )
     if here.model.weights is None:
         st.info("This network is untrained: there is nothing that it could forget.")
@@ -27,7 +27,7 @@ def show(explained: Explained) -> None:
     if (found := common.recall(key)) is None:
         maps = 1 + STAGES * REPEATS
         seconds = maps * SHARE * views.seconds_a_pass(here)
-        if not views.asked("Forget the training", "cascade", common.price(maps, seconds, of=("map", "maps"))):
+        if not views.asked("Randomise weights", "cascade", common.price(maps, seconds, of=("map", "maps"))):
             return
         with common.running("The cascade", "maps") as progress:
             common.known(

@@ -40,7 +40,7 @@ def show(explained: Explained) -> None:
     if any(common.recall(key) is None for key in keys.values()):
         count = len(KINDS) * passes(STEPS, controls=tuple(CONTROLS))
         seconds = count * views.seconds_a_pass(here) * (SLOWER if filling == "road" else 1)
-        if not views.asked("Take it away", "curves", common.price(count, seconds)):
+        if not views.asked("Remove pixels", "curves", common.price(count, seconds)):
             return
         for kind, key in keys.items():
             with common.running(f"The {kind} curve", "pictures") as progress:
@@ -113,7 +113,7 @@ def _show(found: Faithfulness, domain: float) -> None:
     st.vega_lite_chart(
         _table(found),
         {"encoding": {"x": share, "color": colour}, "layer": [band, line]},
-        height=320,
+        height=440,
         alt=f"{kind.capitalize()} curves. {found.verdict}",
     )
     better = "lower is better" if kind == "deletion" else "higher is better"
