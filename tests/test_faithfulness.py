@@ -49,7 +49,7 @@ class RectangleNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         part = x[:, :, TOP:BOTTOM, LEFT:RIGHT]
-        score = 8 * self.gain * (part * board(part.shape[2:]).to(part)).mean((1, 2, 3))
+        score = 2 * self.gain * (part * board(part.shape[2:]).to(part)).mean((1, 2, 3))
         return torch.stack([score, -score], 1)
 
 
@@ -210,14 +210,16 @@ def test_removed_pixels_are_the_weighted_means_of_their_neighbours(hole: str) ->
     np.testing.assert_array_equal(found[:, ~removed], pixels[0].numpy()[:, ~removed])
 
 
+@pytest.mark.filterwarnings("ignore:__array_wrap__ must accept")  # the peer's
 @pytest.mark.parametrize("hole", sorted(set(HOLES) - {"nothing"}))
 def test_removed_pixels_are_pytorch_grad_cams(hole: str) -> None:
     """To 1e-5 of the range of the pixels: the peer answers in float32."""
     pixels, removed = nets.picture(dtype=torch.float32), HOLES[hole](*np.mgrid[: nets.SIZE[0], : nets.SIZE[1]])
     wanted = PeersImputer(noise=0)(pixels[0], torch.from_numpy(~removed).float())
-    np.testing.assert_allclose(noisy_linear(pixels, removed, noise=0)[0], wanted, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(noisy_linear(pixels, removed, noise=0)[0].numpy(), wanted.numpy(), rtol=0, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:__array_wrap__ must accept")  # the peer's
 @pytest.mark.parametrize("kind", KINDS)
 def test_scores_at_given_shares_are_pytorch_grad_cams(kind: str) -> None:
     """Probabilities to 1e-5. The peer adds noise of its own drawing, so it is handed ours; it cuts by a percentile,
@@ -246,16 +248,16 @@ def test_noise_is_of_the_stated_size_and_the_same_whatever_else_is_removed() -> 
     pixels = nets.picture(size=(120, 90))
     some = np.random.default_rng(0).random((120, 90)) < 0.5
     more = some | (np.random.default_rng(1).random((120, 90)) < 0.5)
-    noises = [noisy_linear(pixels, one, seed=4) - noisy_linear(pixels, one, noise=0) for one in (some, more)]
+    noises = [(noisy_linear(pixels, one, seed=4) - noisy_linear(pixels, one, noise=0)).numpy() for one in (some, more)]
     np.testing.assert_allclose(noises[0][0, :, some], noises[1][0, :, some], atol=1e-12)
     assert float(noises[1][0, :, more].std()) == pytest.approx(0.01, rel=0.03)
-    assert not np.allclose(noisy_linear(pixels, some, seed=4), noisy_linear(pixels, some, seed=5), atol=1e-3)
+    assert not torch.allclose(noisy_linear(pixels, some, seed=4), noisy_linear(pixels, some, seed=5), atol=1e-3)
 
 
 def test_without_anything_left_every_pixel_is_the_mean_of_the_picture() -> None:
     pixels = nets.picture()
     found = noisy_linear(pixels, np.ones(nets.SIZE, bool), noise=0)
-    np.testing.assert_allclose(found, filling_of(pixels, "mean"), atol=1e-12)
+    np.testing.assert_allclose(found.numpy(), filling_of(pixels, "mean").numpy(), atol=1e-12)
 
 
 def test_a_slope_is_filled_in_as_a_slope() -> None:
@@ -264,7 +266,7 @@ def test_a_slope_is_filled_in_as_a_slope() -> None:
     slope = torch.from_numpy(np.stack([y, x, y + x]) / 500)[None]
     removed = (np.hypot(y - 100, x - 90) < 80) | (np.random.default_rng(0).random(y.shape) < 0.5)
     removed[[0, -1]] = removed[:, [0, -1]] = False
-    np.testing.assert_allclose(noisy_linear(slope, removed, noise=0), slope, rtol=0, atol=2e-5)
+    np.testing.assert_allclose(noisy_linear(slope, removed, noise=0).numpy(), slope.numpy(), rtol=0, atol=2e-5)
 
 
 # ---- nets whose answer is known ----------------------------------------------------------------------------------
@@ -272,27 +274,45 @@ def test_a_slope_is_filled_in_as_a_slope() -> None:
 
 @pytest.mark.parametrize("filling", ["mean", "blur", "road"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_map_of_what_the_net_looks_at_beats_every_control(kind: str, filling: str) -> None:
+def test_the_map_of_what_the_net_looks_at_beats_random_orders_and_edges(kind: str, filling: str) -> None:
     model, pixels, marked = rectangle()
-    options: dict[str, Any] = {"kind": kind, "filling": filling, "controls": tuple(CONTROLS), "steps": 16}
+    options: dict[str, Any] = {"kind": kind, "filling": filling, "steps": 16}
     found = curves(model, pixels, 0, marked, **options)
     assert all(words.startswith("Beats ") for words in found.verdicts.values()), found.verdict
-    assert all(found.lead(control) > 0.1 for control in CONTROLS)
-    # and the map that marks all else is worse than each
+    assert found.lead("random") > 0.1
+    assert found.lead("edges") > 0.05
+    # and the map that marks all else is worse than both
     other = curves(model, pixels, 0, 1 - marked, **options)
     assert all(words.startswith("Worse than ") for words in other.verdicts.values()), other.verdict
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_random_maps_are_seldom_better_than_random_orders(kind: str) -> None:
+def test_the_map_of_what_the_net_looks_at_is_better_than_each_of_its_moved_copies(kind: str) -> None:
+    model, pixels, marked = rectangle()
+    found = curves(model, pixels, 0, marked, kind=kind, steps=16, controls=("moved",), random_orders=10)
+    sign = 1 if kind == "insertion" else -1
+    assert all(sign * (found.curve.area - one.area) > 0 for one in found.controls["moved"])
+    assert found.lead("moved") > 0.1
+
+
+def test_random_maps_are_seldom_told_from_random_orders() -> None:
     model, pixels, _ = rectangle()
-    said = []
-    for seed in range(12):
-        values = np.random.default_rng(100 + seed).random(nets.SIZE)
-        found = curves(model, pixels, 0, values, kind=kind, controls=("random",), seed=seed, steps=12, batch_size=64)
-        said.append(found.verdict)
-    assert said[0].startswith("No better than a random order (5 of them spread over ±")
-    assert sum(words.startswith("No better") for words in said) >= 9  # six of seven on average
+    told = 0
+    for seed in range(30):
+        values = np.random.default_rng(1000 + seed).random(nets.SIZE)
+        found = curves(model, pixels, 0, values, controls=("random",), seed=seed, steps=8, batch_size=64)
+        told += not found.verdict.startswith("No better than a random order (5 of them spread over ±")
+    assert told <= 5  # 1.5 on average
+
+
+@pytest.mark.parametrize("count", [2, 5, 20])
+def test_chance_tells_one_map_in_twenty_from_what_it_is_one_of(count: int) -> None:
+    draws = np.random.default_rng(0)
+    told = 0
+    for _ in range(1500):
+        area, *randoms = draws.normal(0.4, 0.03, count + 1)
+        told += not measured("insertion", area, randoms).verdict.startswith("No better")
+    assert told / 1500 == pytest.approx(0.05, abs=0.017)  # three standard deviations
 
 
 def test_a_constant_map_is_a_random_order() -> None:
@@ -316,16 +336,16 @@ def measured(kind: str, area: float, randoms: list[float], edges: float | None =
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_verdicts_weigh_the_difference_against_twice_the_spread(sign: int) -> None:
+def test_verdicts_weigh_the_difference_against_the_spread(sign: int) -> None:
     """For insertion a large area is good, for deletion a small one; the sentences are the same."""
     kind = "insertion" if sign == 1 else "deletion"
-    randoms = [0.5 + 0.01 * k for k in (-1, 0, 1)]  # a standard deviation of 0.01
+    randoms = [0.5 + 0.01 * k for k in (-1, 0, 1)]  # a standard deviation of 0.01: chance reaches to 0.0497
     for lead, words in (
         (0.21, "Beats a random order by 0.21 (3 of them spread over ±0.01)."),
-        (0.021, "Beats a random order by 0.021 (3 of them spread over ±0.01)."),
-        (0.019, "No better than a random order (3 of them spread over ±0.01)."),
-        (-0.019, "No better than a random order (3 of them spread over ±0.01)."),
-        (-0.05, "Worse than a random order by 0.05 (3 of them spread over ±0.01)."),
+        (0.051, "Beats a random order by 0.051 (3 of them spread over ±0.01)."),
+        (0.049, "No better than a random order (3 of them spread over ±0.01)."),
+        (-0.049, "No better than a random order (3 of them spread over ±0.01)."),
+        (-0.051, "Worse than a random order by 0.051 (3 of them spread over ±0.01)."),
     ):
         found = measured(kind, 0.5 + sign * lead, randoms)
         assert found.verdict == words
@@ -435,18 +455,17 @@ def test_what_marks_no_pixels_is_refused(removed: Any) -> None:
 
 
 def test_a_system_that_does_not_converge_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(imputation, "EXACT", 0.0)
+    monkeypatch.setattr(imputation, "cg", lambda matrix, known, start, **options: (start, 1000))
     with pytest.raises(UnsupportedModel, match="did not converge"):
         noisy_linear(nets.picture(), HOLES["a disc"](*np.mgrid[: nets.SIZE[0], : nets.SIZE[1]]))
 
 
 @pytest.mark.slow
-def test_grad_cam_of_a_cat_beats_itself_in_random_places() -> None:
+def test_grad_cam_of_a_cat_beats_random_orders_where_pixels_come_into_a_blur() -> None:
     model = load_model("efficientnet_lite0")
     photo = next(sample for sample in list_samples() if sample.title == "Cat").read()
     pixels = prepare(open_photo(photo).pixels, model).pixels
     with torch.no_grad():
         target = int(model.logits(pixels)[0].argmax())
-    heat = cam(model, pixels, target)
-    found = curves(model, pixels, target, heat, kind="insertion", steps=16, controls=("moved",))
-    assert found.verdict.startswith("Beats the same map in a random place by"), found.verdict
+    found = curves(model, pixels, target, cam(model, pixels, target), kind="insertion", steps=12, controls=("random",))
+    assert found.verdict.startswith("Beats a random order by"), found.verdict

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import ndimage
+from scipy.special import stdtrit
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -53,7 +54,7 @@ USUAL_CONTROLS = ("random", "edges")
 # Where the paper takes grey and a blur. Sharp pixels in a plain picture make edges of their own, which a blur does not.
 USUAL_FILLINGS = {"deletion": "mean", "insertion": "blur"}
 STEPS, RANDOM_ORDERS = 32, 5
-SPREADS = 2  # a difference within so many standard deviations of a control is none
+CHANCE = 0.05  # so often, a map that is itself random is told from random orders
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,10 +102,12 @@ class Faithfulness:
     def spread(self, control: str) -> float:
         """Standard deviation of the areas of a control. The edges have one only, and take that of the random orders,
         or 0 without these."""
-        areas = [one.area for one in self.controls[control]]
-        if len(areas) > 1:
-            return float(np.std(areas, ddof=1))
-        return self.spread("random") if "random" in self.controls else 0.0
+        areas = [one.area for one in self._siblings(control)]
+        return float(np.std(areas, ddof=1)) if len(areas) > 1 else 0.0
+
+    def _siblings(self, control: str) -> tuple[Curve, ...]:
+        """The curves whose spread a control is judged by."""
+        return self.controls["random" if control == "edges" and "random" in self.controls else control]
 
     def lead(self, control: str) -> float:
         """By how much the map's area is better than the mean of a control: positive is better, for either kind."""
@@ -115,19 +118,26 @@ class Faithfulness:
     def verdicts(self) -> Mapping[str, str]:
         """A sentence for each control: "Beats a random order by 0.21 (5 of them spread over ±0.02)."
 
-        Within twice the `spread` a map is no better. By that rule one map in fourteen that is itself random beats five
-        random orders.
+        A map is no better where its area could be one more of the control's: within the interval that holds the next of
+        them 95 times of 100, if areas are distributed normally (Student's t: 3.0 times the `spread` for 5, 2.4 for 10).
         """
         found = {}
         for control, several in self.controls.items():
             lead, spread = self.lead(control), self.spread(control)
             aside = f" ({len(several)} of them spread over ±{_short(spread)})" if len(several) > 1 else ""
-            if abs(lead) <= SPREADS * spread or lead == 0:
+            if abs(lead) <= self._chance(control):
                 found[control] = f"No better than {CONTROLS[control]}{aside}."
             else:
                 words = "Beats" if lead > 0 else "Worse than"
                 found[control] = f"{words} {CONTROLS[control]} by {_short(abs(lead))}{aside}."
         return found
+
+    def _chance(self, control: str) -> float:
+        """How far from the mean of a control chance alone may put an area."""
+        count = len(self._siblings(control))
+        if count < 2:
+            return 0.0
+        return float(stdtrit(count - 1, 1 - CHANCE / 2)) * self.spread(control) * (1 + 1 / count) ** 0.5
 
     @property
     def verdict(self) -> str:
