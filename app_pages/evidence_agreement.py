@@ -41,10 +41,10 @@ def show(explained: Explained) -> None:
     one, other = st.columns(2)
     with one:
         st.markdown("**Consensus**: mean rank of a place")
-        _show_map(here, found.consensus, "0: the least, 1: the most important")
+        _show_map(here, found.consensus, "mean rank, 0 to 1")
     with other:
         st.markdown("**Disagreement**: its standard deviation")
-        _show_map(here, found.disagreement, "of the ranks")
+        _show_map(here, found.disagreement, "of the ranks, 0 to 0.5")
     takeaway.offer_table(
         here,
         f"agreement {explained.method}",
@@ -63,8 +63,13 @@ def _show_grid(found: Agreement) -> None:
     ]
     order = list(found.names)
     axes = {
-        "x": {"field": "other", "sort": order, "title": None, "axis": {"labelAngle": -40}},
-        "y": {"field": "one", "sort": order, "title": None},
+        "x": {
+            "field": "other",
+            "sort": order,
+            "title": None,
+            "axis": {"labelAngle": -40, "labelOverlap": False, "labelLimit": 200},
+        },
+        "y": {"field": "one", "sort": order, "title": None, "axis": {"labelLimit": 200}},
     }
     colour = {
         "field": "rank",
