@@ -11,7 +11,7 @@ from app_pages import common, takeaway, views
 from vizcore.images import Scale
 from vizcore.records import Heatmap
 
-NO_SUM = ("score per unit of a pixel", "no unit")
+NO_SUM = ("score per unit of a pixel", "no unit", "probability above its mean")
 FAINT = 0.05  # of a scale: hardly to be seen
 BADGES = {"estimate": "orange", "stopped early": "orange", "exact": "blue"}
 

@@ -9,6 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 from app_pages import common, views
 from app_pages.heatmap_cells import Known, Look, places_for, show_maps
 from app_pages.occlusion_runs import Occlusion, words_of
+from app_pages.parts import READINGS, UNITS, Parts
 from app_pages.pixelwise import Pixelwise, choose_view
 from vizcore.cam import CAM_METHODS, cam, cam_grid
 from vizcore.images import Scale
@@ -34,6 +35,7 @@ class Grid:
     layer: str
     occlusion: Occlusion
     pixelwise: Pixelwise
+    parts: Parts
 
     @property
     def cells(self) -> list[tuple[str, int]]:
@@ -42,9 +44,13 @@ class Grid:
     def key(self, method: str, target: int) -> tuple[object, ...]:
         if method in views.PIXELWISE:
             return self.pixelwise.key(method, target)
+        if method in views.PARTS_TITLES:
+            return self.parts.key(method, target)
         return views.heat_key(here, method, target, self.layer)
 
     def is_quick(self, method: str) -> bool:
+        if method in views.PARTS_TITLES:
+            return False
         return self.pixelwise.is_quick(method) if method in views.PIXELWISE else self.passes(method) == 1
 
     def passes(self, method: str) -> int:
@@ -76,6 +82,8 @@ class Grid:
         """Of a method that is not quick, for so many classes."""
         if method in views.PIXELWISE:
             return self.pixelwise.price(method, classes)
+        if method in views.PARTS_TITLES:
+            return self.parts.price(method)
         passes = self.passes(method) * classes
         return common.price(passes, passes * views.seconds_a_pass(here))
 
@@ -88,6 +96,8 @@ class Grid:
         """The map of any method but occlusion, known from now on."""
         if method in views.PIXELWISE:
             return self.pixelwise.compute(method, target, progress)
+        if method in views.PARTS_TITLES:
+            return self.parts.compute(method, [target], progress)[0]
         return common.known(
             self.key(method, target),
             lambda: cam(here.model, here.view.pixels, target, method, self.layer, progress=progress),
@@ -115,8 +125,8 @@ def choose_methods() -> list[str]:
         format_func=views.METHOD_TITLES.__getitem__,
         key="methods",
         bind="query-params",
-        help="Several may be chosen. Score-CAM and Ablation-CAM take many passes, and wait for a button; so does "
-        "occlusion, which shows an estimate until then.",
+        help="Several may be chosen. Score-CAM, Ablation-CAM, super-pixels and RISE take many passes, and wait "
+        "for a button; so does occlusion, which shows an estimate until then.",
     )
     by_pixel = st.pills(
         "Methods by pixel",
@@ -221,6 +231,10 @@ def compute_row(grid: Grid, cells: list[tuple[str, int]]) -> None:
     title = TITLES[method]
     if not views.asked(f"Compute {title}", method, grid.price(method, len(cells))):
         return
+    if method in views.PARTS_TITLES:
+        with suppress(LensError), common.running(title, UNITS[method][1]) as progress:
+            grid.parts.compute(method, [target for _, target in cells], progress)
+        st.rerun()
     for number, (_, target) in enumerate(cells, 1):
         what = f"{title} of {common.plain(here.label(target))} ({number} of {len(cells)})"
         with suppress(LensError), common.running(what) as progress:  # the row says why
@@ -249,6 +263,13 @@ def show_reading(method: str) -> None:
                 "Papakonstantinou, Incremental and Approximate Inference for Faster Occlusion-based Deep CNN "
                 "Explanations, SIGMOD 2019"
             )
+            return
+        if method in READINGS:
+            part = READINGS[method]
+            st.latex(part.formula)
+            st.caption(part.symbols)
+            st.markdown(f"{part.reading} **Weakness:** {part.weakness[0].lower()}{part.weakness[1:]}")
+            st.caption(part.reference)
             return
         row = views.PIXELWISE[method] if method in views.PIXELWISE else CAM_METHODS[method]
         st.latex(row.formula)
@@ -358,7 +379,7 @@ blend = row.slider(
 )
 with row:
     view = choose_view(not views.PIXELWISE.keys().isdisjoint(methods))
-grid = Grid(methods, targets, layer, choose_hiding("occlusion" in methods), Pixelwise(here, layer, view))
+grid = Grid(methods, targets, layer, choose_hiding("occlusion" in methods), Pixelwise(here, layer, view), Parts(here))
 
 if not methods:
     st.info("Choose a method above to see its map.")

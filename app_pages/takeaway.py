@@ -141,6 +141,15 @@ def python_of(heat: Heatmap) -> tuple[str, ...]:
         return "from vizcore.occlusion import estimate_occlusion", call
     if heat.method in PIXELWISE:
         return _python_of_attribution(heat)
+    if heat.method == "superpixel_ablation":
+        call = f"heat = superpixel_ablation(model, view.pixels, {heat.target}, {options})"
+        return "from vizcore.superpixels import superpixel_ablation", call
+    if heat.method == "rise":
+        call = (
+            f"heat = rise(model, view.pixels, {heat.target}, {options})\n"
+            "heat = replace(heat, values=heat.values - heat.values.mean())"
+        )
+        return "from dataclasses import replace", "from vizcore.rise import rise", call
     call = f"heat = cam(model, view.pixels, {heat.target}, {heat.method!r}, {heat.layer!r})"
     return "from vizcore.cam import cam", call
 
@@ -164,7 +173,9 @@ def unit_of(heat: Heatmap) -> str:
     """What the numbers of a heatmap are, in words."""
     if heat.method in PIXELWISE:
         return PIXELWISE[heat.method].unit
-    if heat.method in ("occlusion", "occlusion_estimate"):
+    if heat.method == "rise":
+        return f"{heat.params['score']} above its mean"
+    if heat.method in ("occlusion", "occlusion_estimate", "superpixel_ablation"):
         return f"drop of the {heat.params['score']}"
     return f"{title_of(heat)}, raw"
 

@@ -33,7 +33,12 @@ from vizcore.kernel_edit import KernelEdit, edit_kernel
 from vizcore.records import GREY_FROM_RGB, ActivationMaps, Filters, Heatmap, Layer, UnsupportedModel
 from vizcore.warp import Warp, is_behind_warp, laid_back, learned_warp
 
-METHOD_TITLES = {**{name: row.title for name, row in cam.CAM_METHODS.items()}, "occlusion": "Occlusion"}
+PARTS_TITLES = {"superpixel_ablation": "Super-pixels", "rise": "RISE"}
+METHOD_TITLES = {
+    **{name: row.title for name, row in cam.CAM_METHODS.items()},
+    "occlusion": "Occlusion",
+    **PARTS_TITLES,
+}
 PIXELWISE = {**attribution.ATTRIBUTION_METHODS, "guided_grad_cam": attribution.GUIDED_GRAD_CAM}
 PIXELWISE_TITLES = {name: row.title for name, row in PIXELWISE.items()}
 SHARE_OF_PIXELS = 0.99  # of an attribution, that its scale holds
