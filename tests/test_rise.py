@@ -137,9 +137,9 @@ def test_the_standard_error_is_the_spread_of_maps_of_other_seeds() -> None:
     values = [rise(model, pixels, 1, seed=seed, partial=seen.append, **options).values for seed in range(60)]
     said = np.mean([part.standard_errors[0].mean() for part in seen])
     assert np.std(values, axis=0, ddof=1).mean() == pytest.approx(said, rel=0.15)
-    # And what is called chance is the part in which the maps of other seeds differ, but for their means.
+    # And what is called noise is the part in which the maps of other seeds differ, but for their means.
     shapes = np.array(values) - np.mean(values, axis=(1, 2), keepdims=True)
-    noise = np.mean([part.chance[0] * part.values[0].var() for part in seen])
+    noise = np.mean([part.noise[0] for part in seen])
     assert np.var(shapes, axis=0, ddof=1).mean() == pytest.approx(noise, rel=0.15)
 
 
@@ -233,7 +233,7 @@ def test_one_cell_shows_all_of_the_picture_or_nothing() -> None:
 def test_the_notes_say_the_standard_error_and_what_a_pixel_shows_that_does_not_matter() -> None:
     model, pixels, seen = nets.gap(torch.float64), nets.picture(17, SMALL), []
     heat = rise(model, pixels, 1, masks=40, score="logit", partial=seen.append)
-    words = r"40 random masks: .* is (\S+) on average, and about (\d+)\xa0% .*pictures, (\S+), not 0"
+    words = r"40 random masks: .* is (\S+) on average, and chance makes about (\d+)\xa0% .*pictures, (\S+), not 0"
     error, chance, mean = (float(number) for number in re.search(words, " ".join(heat.notes)).groups())
     assert error == pytest.approx(seen[-1].standard_errors[0].mean(), rel=0.05)
     assert chance == pytest.approx(100 * seen[-1].chance[0], abs=0.51)
@@ -247,7 +247,7 @@ def test_after_one_mask_the_standard_error_is_not_known() -> None:
     heat = rise(nets.gap(), nets.picture(18, dtype=torch.float32), 0, masks=1, partial=seen.append)
     assert np.isinf(seen[0].standard_errors).all()
     assert seen[0].chance == 1
-    assert "standard error of a value is inf on average, and about 100" in heat.notes[0]
+    assert "standard error of a value is inf on average, and chance makes about 100" in heat.notes[0]
     assert np.isfinite(heat.values).all()
 
 

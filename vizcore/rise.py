@@ -206,18 +206,22 @@ class Unfinished:
         return np.sqrt(np.maximum(spread, 0) / (self.done * (self.done - 1)))
 
     @cached_property
-    def chance(self) -> np.ndarray:
-        """(T,) how much of the variance of the map over the picture is there by chance, 0 to 1.
+    def noise(self) -> np.ndarray:
+        """(T,) variance over the picture that other masks would put elsewhere. Infinite after one mask.
 
-        Of the map less its mean, which nobody sees: of two maps that differ by a constant the picture is the same. All
-        of it after one mask; nothing of a map that is constant but for rounding.
+        Of the map less its mean: maps that differ by a constant show the same.
         """
         if self.done < 2:
-            return np.ones(len(self.empty))
+            return np.full(len(self.empty), np.inf)
+        spread = self.spreads / self._share**2 - self.done * self.values.var((1, 2))
+        return np.maximum(spread, 0) / (self.done * (self.done - 1))
+
+    @property
+    def chance(self) -> np.ndarray:
+        """(T,) share of the variance of the map over the picture that is `noise`, 0 to 1; 0 where it is constant."""
         shown = self.values.var((1, 2))
-        noise = (self.spreads / self._share**2 - self.done * shown) / (self.done * (self.done - 1))
-        varies = shown > 1e-12 * np.square(self.values).mean((1, 2))
-        return np.clip(np.divide(noise, shown, out=np.zeros_like(shown), where=varies), 0, 1)
+        varies = shown > 1e-12 * np.square(self.values).mean((1, 2))  # more than by rounding
+        return np.minimum(np.divide(self.noise, shown, out=np.zeros_like(shown), where=varies), 1)
 
     def heatmaps(self) -> tuple[Heatmap, ...]:
         """A map for each class, of the masks so far."""
@@ -233,8 +237,8 @@ class Unfinished:
                 notes=(
                     *stopped,
                     f"Estimated from {self.done:,} random masks: the standard error of a value is {errors.mean():.2g} "
-                    f"on average, and about {round(100 * chance)}\u00a0% of the variance of the map over the picture is "
-                    "chance.",
+                    f"on average, and chance makes about {round(100 * chance)}\u00a0% of the map's variance over the "
+                    "picture.",
                     f"What does not matter shows the mean score of the masked pictures, {mean:.2g}, not 0.",
                 ),
             )
