@@ -207,5 +207,5 @@ def test_what_cannot_be_compared_is_refused(maps: Any, size: Any, words: str) ->
 
 @pytest.mark.parametrize("shapes", [[], [(3, 4)], [(3, 4), (4, 3)]])
 def test_a_spread_needs_two_maps_of_one_shape(shapes: list[tuple[int, int]]) -> None:
-    with pytest.raises(BadParameter, match="maps have the shapes .*; there must be two or more"):
+    with pytest.raises(BadParameter, match=r"maps have the shapes .*; there must be two or more"):
         spread([random_map(0, shape) for shape in shapes])
