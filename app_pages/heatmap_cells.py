@@ -112,8 +112,12 @@ def _facts_of(known: Known) -> Iterator[str]:
 
 
 def _adds_up(heat: Heatmap) -> bool:
-    """Whether a sum over pixels means something: not of slopes or of magnitudes."""
-    return heat.params.get("view") != "absolute" and takeaway.unit_of(heat) not in NO_SUM
+    """Whether a sum over pixels means something: not of slopes or of magnitudes, nor where each shows a patch's."""
+    return (
+        heat.method != "superpixel_ablation"
+        and heat.params.get("view") != "absolute"
+        and takeaway.unit_of(heat) not in NO_SUM
+    )
 
 
 def _remarks(heat: Heatmap, scale: Scale) -> Iterator[str]:

@@ -466,6 +466,18 @@ def test_c13_a_tensor_that_is_larger_than_what_is_stored_of_it() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_memory_that_runs_out_while_a_file_is_read_is_said_as_what_it_is(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*args: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(opening.Refused, match="declares more numbers than the file can hold"):
+        opening.converted(b"a file")
+
+
 def test_a_small_file_that_declares_gigabytes_is_stopped_by_the_limit_on_memory() -> None:
     data = saved({"weight": torch.zeros(70_000)}, _use_new_zipfile_serialization=False)
     declared = data.replace(b"J" + struct.pack("<i", 70_000), b"J" + struct.pack("<i", 1_600_000_000))

@@ -158,8 +158,8 @@ def test_a_method_that_ignores_the_weights_stands_at_1_to_the_end() -> None:
         assert (stage.rank, stage.absolute_rank, stage.similarity) == pytest.approx((1, 1, 1))
     assert found.kept == len(found.stages)
     assert found.verdict == (
-        "Stands: after 4 of 4 steps, with the layers down to “conv1” drawn anew, the rank correlation is still 1.00. It "
-        "shows the picture more than the network."
+        "Stands: after 4 of 4 steps, with the layers down to “conv1” drawn anew, the rank correlation is still 1.00. "
+        "It shows the picture more than the network."
     )
 
 

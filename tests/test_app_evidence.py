@@ -1,0 +1,105 @@
+"""The page that asks whether a heatmap can be believed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+from test_app import chosen, compute_all, saying, texts, visit
+
+from app_pages import common
+from app_pages.explained import METHODS, Explained
+from vizcore.records import LensError
+
+
+def evidence(question: str, method: str = "Grad-CAM", model: str = "PhotoNet") -> AppTest:
+    app = visit("evidence", model=model, question=question, evidence_method=method)
+    assert not app.exception
+    return app
+
+
+def explained(app: AppTest, method: str = "grad_cam") -> Explained:
+    here = chosen(app)
+    return Explained(here, method, here.model.layers["cam"], "absolute")
+
+
+def test_the_curves_show_their_price_first_and_then_a_verdict_for_each_control() -> None:
+    app = evidence("Remove pixels")
+    saying(app, "364 passes, about")
+    compute_all(app)
+    found = common.recall(("curves", *explained(app).key, chosen(app).target, "deletion", "blur"))
+    assert found is not None
+    for kind in ("Deletion", "Insertion"):
+        saying(app, f"**{kind}**, missing pixels: blur")
+    saying(app, f"Area **{found.curve.area:.3f}** (lower is better)")
+    for sentence in found.verdicts.values():
+        saying(app, common.plain(sentence))
+
+
+def test_other_holes_are_another_question_and_the_first_answer_stays() -> None:
+    app = compute_all(evidence("Remove pixels"))
+    app.button_group(key="filling").set_value("mean").run()
+    assert [button.key for button in app.button if str(button.key).startswith("compute")] == ["compute curves"]
+    app.button_group(key="filling").set_value("blur").run()
+    assert not [button.key for button in app.button if str(button.key).startswith("compute")]
+
+
+def test_the_cascade_says_that_grad_cam_needs_what_was_learned_and_guided_backpropagation_hardly() -> None:
+    app = compute_all(evidence("Randomise weights"))
+    (verdict,) = app.success
+    assert verdict.value.startswith("Falls apart")
+    assert len([text for text in texts(app) if "SSIM" in text and "rank" in text]) >= 7
+    app = compute_all(evidence("Randomise weights", "Guided backpropagation"))
+    (verdict,) = app.warning
+    assert verdict.value.startswith("Stands")
+
+
+def test_the_network_that_is_looked_at_is_not_randomised() -> None:
+    app = evidence("Randomise weights")
+    before = {name: tensor.clone() for name, tensor in chosen(app).loaded.net.state_dict().items()}
+    compute_all(app)
+    after = chosen(app).loaded.net.state_dict()
+    assert all((after[name] == tensor).all() for name, tensor in before.items())
+
+
+def test_other_methods_are_compared_and_those_that_the_net_does_not_allow_are_left_out() -> None:
+    app = compute_all(evidence("Other methods"))
+    saying(app, "agree most")
+    saying(app, "**Consensus**")
+    app = compute_all(evidence("Other methods", model="LeNet-5"))  # it has no ReLU to guide
+    found = common.recall(("agreement", *explained(app).key, chosen(app).target))
+    assert "Grad-CAM" in found.names
+    assert "Guided backpropagation" not in found.names
+
+
+def test_another_class_is_shown_on_one_scale_with_the_difference() -> None:
+    app = evidence("Another class")
+    saying(app, "the first less the second")
+    saying(app, "Their rank correlation is")
+    app = evidence("Another class", "Eigen-CAM")
+    saying(app, "this method does not know the class")
+
+
+@pytest.mark.parametrize("model", ["PhotoNet", "LeNet-5"])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_map_of_another_model_is_that_of_the_same_method(method: str, model: str) -> None:
+    app = evidence("Another class", model=model)
+    one = explained(app, method)
+    try:
+        heat = one.heat()
+    except LensError as refusal:
+        with pytest.raises(type(refusal)):
+            one.values(one.here.model)
+        return
+    np.testing.assert_allclose(one.values(one.here.model), heat.values, rtol=1e-4, atol=1e-6)
+
+
+def test_an_untrained_network_has_nothing_to_forget() -> None:
+    app = visit("evidence", model="ResNet-18", untrained="true", question="Randomise weights")
+    assert not app.exception
+    saying(app, "there is nothing that it could forget")
+
+
+def test_a_method_that_the_net_does_not_allow_is_refused_in_a_sentence() -> None:
+    app = evidence("Remove pixels", "CAM", model="LeNet-5")
+    saying(app, "CAM needs a net that ends in global average pooling")
