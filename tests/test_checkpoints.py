@@ -406,6 +406,24 @@ def test_c24_complex_quantised_sparse_and_nested_tensors() -> None:
     assert "meta" in refused(saved({"a": torch.zeros(3, device="meta")}))
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+@pytest.mark.parametrize(
+    ("tensors", "words"),
+    [
+        (lambda: {"a": torch.zeros(2, dtype=torch.complex64)}, "complex numbers"),
+        (lambda: {"a": torch.quantize_per_tensor(torch.rand(3), 0.1, 0, torch.qint8)}, "is quantised"),
+        (lambda: {"a": torch.zeros(3, device="meta")}, "a shape and no numbers"),
+        (lambda: {str(n): torch.zeros(0) for n in range(10_001)}, "holds 10,001 tensors; the limit is 10,000"),
+    ],
+    ids=["complex", "quantised", "meta", "many"],
+)
+def test_who_reads_the_pickle_looks_again_at_what_came_out_of_it(
+    tensors: Callable[[], dict[str, Tensor]], words: str
+) -> None:
+    with pytest.raises(opening.Refused, match=words):
+        opening.state_in(tensors())
+
+
 def safetensors(header: Any, numbers: bytes = b"") -> bytes:
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + numbers
