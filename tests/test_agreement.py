@@ -206,6 +206,6 @@ def test_what_cannot_be_compared_is_refused(maps: Any, size: Any, words: str) ->
 
 
 @pytest.mark.parametrize("shapes", [[], [(3, 4)], [(3, 4), (4, 3)]])
-def test_a_spread_needs_two_maps_of_one_shape(shapes: list[tuple[int, int]]) -> None:
+def test_a_spread_of_less_than_two_maps_of_one_shape_is_refused(shapes: list[tuple[int, int]]) -> None:
     with pytest.raises(BadParameter, match=r"maps have the shapes .*; there must be two or more"):
         spread([random_map(0, shape) for shape in shapes])

@@ -163,11 +163,11 @@ def cascade(
 
 
 def untrained(model: Model, layers: Sequence[str], generator: torch.Generator) -> Model:
-    """A copy of ``model`` in which what the modules ``layers`` hold themselves, not what is inside of them, is as in an
-    untrained net. All else is shared with ``model``. Raises LayerNotFound."""
+    """A copy of ``model`` in which what the modules ``layers`` hold themselves ("" is the net), not what is inside of
+    them, is as in an untrained net. All else is shared with ``model``. Raises LayerNotFound."""
     copied = model.twin()
     for name in layers:
-        module = find_layer(copied, name)
+        module = find_layer(copied, name) if name else copied.net
         for key, parameter in list(module.named_parameters(recurse=False)):
             setattr(module, key, nn.Parameter(_fresh(key, parameter, generator), requires_grad=False))
         for key, fill in _STATISTICS.items():
@@ -242,7 +242,8 @@ def _compare(true: np.ndarray, layers: tuple[str, ...], maps: np.ndarray) -> Sta
     ranks = [rank_correlation(one, true) for one in maps]
     absolute_ranks = [rank_correlation(np.abs(one), np.abs(true)) for one in maps]
     similarities = [similarity(one, true) for one in maps]
-    return Stage(layers[0], layers, maps, np.array(ranks), np.array(absolute_ranks), np.array(similarities))
+    lowest = next((name for name in layers if name), "")  # the net itself has no name
+    return Stage(lowest, layers, maps, np.array(ranks), np.array(absolute_ranks), np.array(similarities))
 
 
 def similarity(one: np.ndarray, other: np.ndarray) -> float:
