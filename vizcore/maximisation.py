@@ -42,7 +42,7 @@ COLOUR_COVARIANCE = (
     (0.7126, 0.8971, 0.9473),
 )
 MIDDLE = "middle"
-MOST_PICTURES, LONGEST = 8, 4096
+MOST_PICTURES, LONGEST, MOST_STEPS = 8, 4096, 100_000
 TURN, RESIZE, MOVE = 10.0, 0.1, 1 / 14  # degrees, share of the size, share of each side
 FIRST_NOISE = (0.01, 0.1, 1.0)  # of the waves a run starts from; the next where the first leaves a ReLU without slope
 FAINTEST = 1 / 512  # how near to black and white a picture to start from may come: half a step of 8 bits
@@ -129,7 +129,7 @@ class Maximised:
     """``pictures`` (N, 3, H, W) float32 in [0, 1], and ``values`` (N,) float32 of the objective, for them as they are.
 
     ``history`` (steps,) float32 is the mean over the pictures at each step, for what the net was shown then: turned and
-    moved. ``params`` hold every option needed to make the pictures again; ``notes`` are sentences for the reader.
+    moved. ``params`` hold every option needed to make the pictures again, but for a photo to start from.
     """
 
     pictures: np.ndarray
@@ -138,7 +138,6 @@ class Maximised:
     objective: Objective
     model_name: str
     params: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
 
 
 def maximise(
@@ -146,8 +145,8 @@ def maximise(
     objective: Objective,
     *,
     size: tuple[int, int] | None = None,
-    steps: int = 256,
-    rate: float = 0.05,
+    steps: int = 128,
+    rate: float = 0.006,
     count: int = 1,
     diversity: float = 1.0,
     decorrelated: bool = True,
@@ -164,13 +163,15 @@ def maximise(
     what the net is shown by up to 10°, resizes it by up to 10 % and moves it by up to a fourteenth of its sides, anew
     at each step. Where there are several, ``diversity`` (0 or more) is how much the mean cosine between the Gram
     matrices of two of them counts against the objective's own size; for a class, at the layer "cam" of the model.
-    ``partial`` is handed the pictures (count, 3, H, W) float32 as they are before each step.
+    Leave ``transforms`` out for a unit that reads fewer pixels than the moves are wide: it looks elsewhere each time.
+    ``partial`` is handed the pictures (count, 3, H, W) float32 after each step.
 
     Cost: a pass forth and back a step for each picture, up to the layer only. The lock is free between steps.
     Raises BadParameter, LayerNotFound, and UnsupportedModel where the objective does not depend on the picture, or has
     no slope for the pictures it started from, as a channel whose ReLU never opens.
     """
     check_whole("count", count, 1, MOST_PICTURES)
+    check_whole("steps", steps, 0, MOST_STEPS)
     _check_number("diversity", diversity, 0, 100)
     if start is not None:
         check_pixels(start)
@@ -178,16 +179,18 @@ def maximise(
             raise BadParameter(
                 f"start has the shape {tuple(start.shape)}; it must be ({count}, 3, H, W), of the size that is asked."
             )
-        size = (start.shape[2], start.shape[3])
+        size = start.shape[2], start.shape[3]
     size = size or model.input_size
+    if not isinstance(size, tuple) or len(size) != 2:
+        raise BadParameter(f"size is {size!r}; it must be (height, width) in pixels.")
     size = (check_whole("height", size[0], 1, LONGEST), check_whole("width", size[1], 1, LONGEST))
     climb = _Climb(model, objective, steps, rate, transforms, seed, progress, partial, diversity * (count > 1))
     _check_objective(model, objective, size)
-    canvas = _canvas_for(model, size, decorrelated)
     with torch.inference_mode(False), torch.no_grad():
+        canvas = _canvas_for(model, size, decorrelated)
         waves = climb.first_waves(canvas, count) if start is None else canvas.waves(start)
         pictures = canvas.pictures(climb.up(canvas, waves, steps))
-    params = {"size": size, "count": count, "diversity": diversity, "decorrelated": decorrelated}
+    params = {"size": size, "steps": steps, "count": count, "diversity": diversity, "decorrelated": decorrelated}
     return climb.finished(pictures, params)
 
 
@@ -197,8 +200,8 @@ def dream(
     objective: Objective,
     *,
     octaves: int = 3,
-    steps: int = 24,
-    rate: float = 0.02,
+    steps: int = 16,
+    rate: float = 0.003,
     transforms: bool = True,
     seed: int = 0,
     progress: Progress | None = None,
@@ -214,6 +217,7 @@ def dream(
     """
     check_pixels(pixels, one=True)
     check_whole("octaves", octaves, 1, 8)
+    check_whole("steps", steps, 0, MOST_STEPS)
     check_whole("seed", seed, 0, 2**63 - 1)
     climb = _Climb(model, objective, octaves * steps, rate, transforms, seed, progress, partial)
     height, width = pixels.shape[2:]
@@ -228,7 +232,7 @@ def dream(
             waves = climb.up(canvas, canvas.split(photo + enlarged), steps)
             added = canvas.joined(waves) - photo
         pictures = canvas.pictures(waves)
-    return climb.finished(pictures, {"octaves": octaves})
+    return climb.finished(pictures, {"octaves": octaves, "steps": steps})
 
 
 def values_of(model: Model, objective: Objective, pixels: Tensor, *, batch_size: int = 8) -> np.ndarray:
@@ -350,7 +354,6 @@ class _Climb:
     history: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        check_whole("steps", self.steps, 0, 100_000)
         check_whole("seed", self.seed, 0, 2**63 - 1)
         _check_number("rate", self.rate, 1e-6, 10)
         self.generator = torch.Generator().manual_seed(self.seed)
@@ -406,7 +409,7 @@ class _Climb:
         return _Slope(float(value.detach()), gradient)
 
     def finished(self, pictures: Tensor, params: Mapping[str, Any]) -> Maximised:
-        own = {"steps": self.steps, "rate": self.rate, "transforms": self.transforms, "seed": self.seed}
+        own = {"rate": self.rate, "transforms": self.transforms, "seed": self.seed}
         return Maximised(
             pictures=pictures.float().cpu().numpy(),
             values=values_of(self.model, self.objective, pictures),
