@@ -22,6 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "build", "__pycache__", ".*_cache", "docs")
+PATIENCE = 300  # seconds: several times what the tests of a file take
 CONTRACT = "test_contract.py -k refused"
 TESTS = {  # of each file that refuses what people bring or ask for: what pytest is called with, one call each
     "vizcore/photos.py": ("test_images.py",),
@@ -131,7 +132,11 @@ def _tests_pass(copy: Path, file: str) -> bool:
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}  # a guard may go and come within one tick of the clock
     for tests in TESTS[file]:
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests.split(maxsplit=2)]
-        if subprocess.run(command, cwd=copy / "tests", env=environment, capture_output=True).returncode:
+        try:
+            done = subprocess.run(command, cwd=copy / "tests", env=environment, capture_output=True, timeout=PATIENCE)
+        except subprocess.TimeoutExpired:  # over what the guard would have kept out
+            return False
+        if done.returncode:
             return False
     return True
 
