@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,17 @@ EACH_TILE = "Each tile on its own scale."
 COLOURS_OF_FILTERS = "Weights as colours: mid-grey is 0, one scale for all."
 
 
+@dataclass(frozen=True)
+class File:
+    """One file of the menu: ``data``, or what makes it when somebody asks for it."""
+
+    label: str
+    data: bytes | str | Callable[[], bytes]
+    ending: str
+    kind: str
+    help: str | None = None
+
+
 def offer(
     here: Chosen,
     name: str,
@@ -33,39 +45,46 @@ def offer(
     call: str,
 ) -> None:
     """A small menu with the three files. ``call`` makes the result from ``model``, ``photo`` and ``view``."""
-    stem = _stem(here, name)
-    lines = python_lines(here, imports, call)
-    with st.popover("Take away", icon=":material/download:", key=f"take {stem}"):
-        row = st.container(horizontal=True)
-        row.download_button("PNG", picture, f"{stem}.png", "image/png", key=f"png {stem}", on_click="ignore")
-        row.download_button(
-            "Numbers (.npz)",
-            lambda: to_npz(record, picture=here.title, digest=here.digest),
-            f"{stem}.npz",
-            "application/octet-stream",
-            key=f"npz {stem}",
-            on_click="ignore",
-            help="The raw values, with the parameters as JSON. Read it with numpy.load.",
-        )
-        row.download_button("Python", lines, f"{stem}.py", "text/x-python", key=f"py {stem}", on_click="ignore")
-        st.code(lines, language="python", wrap_lines=True)
+    numbers = File(
+        "Numbers (.npz)",
+        lambda: to_npz(record, picture=here.title, digest=here.digest),
+        "npz",
+        "application/octet-stream",
+        "The raw values, with the parameters as JSON. Read it with numpy.load.",
+    )
+    _offer(here, name, (_png(picture), numbers), imports, call)
+
+
+def offer_picture(here: Chosen, name: str, picture: bytes, imports: tuple[str, ...], call: str) -> None:
+    """`offer` of what is a picture already."""
+    _offer(here, name, (_png(picture),), imports, call)
 
 
 def offer_table(here: Chosen, name: str, table: pd.DataFrame, imports: tuple[str, ...], call: str) -> None:
-    """A menu with a table of numbers as CSV, and the Python that makes them."""
-    stem = _stem(here, name)
+    """`offer` of a table of numbers."""
+    _offer(here, name, (File("Numbers (.csv)", table.to_csv(index=False), "csv", "text/csv"),), imports, call)
+
+
+def _png(picture: bytes | Callable[[], bytes]) -> File:
+    return File("PNG", picture, "png", "image/png")
+
+
+def _offer(here: Chosen, name: str, files: tuple[File, ...], imports: tuple[str, ...], call: str) -> None:
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", f"{here.model.name}-{name}").strip("-").lower()
     lines = python_lines(here, imports, call)
     with st.popover("Take away", icon=":material/download:", key=f"take {stem}"):
         row = st.container(horizontal=True)
-        file = table.to_csv(index=False)
-        row.download_button("Numbers (.csv)", file, f"{stem}.csv", "text/csv", key=f"csv {stem}", on_click="ignore")
-        row.download_button("Python", lines, f"{stem}.py", "text/x-python", key=f"py {stem}", on_click="ignore")
+        for file in (*files, File("Python", lines, "py", "text/x-python")):
+            row.download_button(
+                file.label,
+                file.data,
+                f"{stem}.{file.ending}",
+                file.kind,
+                key=f"{file.ending} {stem}",
+                on_click="ignore",
+                help=file.help,
+            )
         st.code(lines, language="python", wrap_lines=True)
-
-
-def _stem(here: Chosen, name: str) -> str:
-    """The name of a file."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", f"{here.model.name}-{name}").strip("-").lower()
 
 
 def offer_sheet(

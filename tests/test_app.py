@@ -18,14 +18,14 @@ from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.scriptrunner import StopException
 from streamlit.testing.v1 import AppTest
 
-from app_pages import common, occlusion_runs, views
+from app_pages import common, looks_for, occlusion_runs, views
 from app_pages.occlusion_runs import Occlusion
 from app_pages.pixelwise import Pixelwise
 from models import load_model
 from models.samples import read_sample
 from vizcore.images import prepare, read_image, to_jpeg, to_png
 from vizcore.occlusion import estimate_occlusion, occlusion
-from vizcore.records import ActivationMaps, BadParameter, Heatmap, Model
+from vizcore.records import ActivationMaps, BadParameter, Heatmap, Model, UnsupportedModel
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("overview", "layers", "heatmaps", "embedding")
@@ -299,6 +299,31 @@ def test_where_a_net_has_no_relu_guided_backpropagation_says_so_and_the_other_me
     assert sum("changes what goes back through ReLUs" in text for text in refusals) == 2
     saying(app, "28 × 28 pixels, absolute")
     saying(app, "sum of evidence")
+
+
+def test_what_a_channel_looks_for_waits_for_its_button_and_raises_it_above_the_photo() -> None:
+    app = visit("layers", model="PhotoNet", layer="act1", channel="3")
+    saying(app, "128 passes forth and back, at most")
+    app.button(key="compute looks for").click().run()
+    assert not app.exception
+    here = chosen(app)
+    found = common.recall(("looks for", here.model.title, "act1", 3, looks_for.STEPS))
+    assert found.pictures.shape == (1, 3, 32, 32)
+    (maps,) = views.maps_of(here, "act1")
+    assert found.values[0] > maps.means[3]
+    saying(app, f"Its mean activation is **{views.number(float(found.values[0]))}** there")
+    saying(app, f"{views.number(float(maps.means[3]))} on the photo")
+
+
+def test_a_channel_that_nothing_raises_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def maximise(*args: object, **options: object) -> None:
+        raise UnsupportedModel("a ReLU may be shut")
+
+    monkeypatch.setattr(looks_for, "maximise", maximise)
+    app = visit("layers", model="PhotoNet", layer="act1", channel="5")
+    app.button(key="compute looks for").click().run()
+    assert not app.exception
+    saying(app, "a ReLU may be shut")
 
 
 def test_without_a_method_the_page_says_what_to_choose() -> None:

@@ -276,7 +276,7 @@ def test_c7_an_exported_program(tmp_path: Path) -> None:
         archive.writestr("net/archive_format", "pt2")
         archive.writestr("net/models/model.json", "{}")
         archive.writestr("net/data.pkl", pickle.dumps(Evil(tmp_path / "canary"), 2))
-    assert ".pt2" in refused(file.getvalue(), "net.pt2")
+    assert "is an exported program (.pt2)" in refused(file.getvalue(), "net.pt2")
     assert not (tmp_path / "canary").exists()
 
 

@@ -232,6 +232,8 @@ def test_what_somebody_asks_beyond_two_that_wait_replaces_the_oldest() -> None:
         asked[0].join(SOON)
         assert isinstance(asked[0].ended, Busy)
         assert "newer" in str(asked[0].ended)
+        assert line.counts()["refused"] == 1
+        assert not line.counts().get("failed")
         assert all(one.is_alive() for one in asked[1:])
     asked[-1].may_go.set()
     asked[-1].join(SOON)
