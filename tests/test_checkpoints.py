@@ -31,7 +31,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from models import load_model, opening
-from models.archives import LEGACY, check_pickled
+from models.archives import LEGACY, MOST_PICKLE, check_pickled
 from models.catalogue import find_card
 from models.checkpoints import MOST_BYTES, Checkpoint, read_bytes, read_file
 from models.loading import structure
@@ -317,6 +317,24 @@ def repacked(data: bytes, method: int) -> bytes:
         for member in source.infolist():
             target.writestr(member.filename, source.read(member))
     return file.getvalue()
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_zip_in_which_two_members_have_one_name_is_no_sound_one() -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a/data.pkl", pickle.dumps({}, 2))
+        archive.writestr("a/data/0", b"1234")
+        archive.writestr("a/data/0", b"5678")
+    assert "its members overlap" in refused(file.getvalue())
+
+
+def test_a_list_of_tensors_that_is_too_long_is_refused_before_it_is_read() -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:  # one step of many bytes
+        text = b"a" * MOST_PICKLE
+        archive.writestr("a/data.pkl", b"\x80\x02X" + struct.pack("<I", len(text)) + text + b".")
+    assert "more than 10,000 tensors" in refused(file.getvalue())
 
 
 def test_c12_a_compressed_file_is_refused_before_anything_of_it_is_unpacked() -> None:
