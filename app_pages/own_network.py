@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vizcore.records import Model
 
 MOST_MB = 300
-EXAMINING = 2.0  # seconds: thirty passes
+EXAMINING = 2.0  # seconds: forty passes
 OPENING = 3.0  # seconds: as long as it takes to start a process that reads a pickle
 MOST_SIDE = 512  # pixels: with larger pictures a turn needs more memory than is kept free for it
 MOST_PARAMETERS = 150_000_000  # of a network of timm: the largest of the catalogue has 144 million
@@ -169,7 +169,7 @@ def open_it(checkpoint: Checkpoint, architecture: str, labels: tuple[bytes | Non
     options = choose_preparation(checkpoint, architecture)
     if not st.button("Open and examine it", type="primary", icon=":material/stethoscope:"):
         return
-    with st.spinner("Opening and examining it: about thirty passes of one picture", show_time=True):
+    with st.spinner("Opening and examining it: about forty passes of one picture", show_time=True):
         with common.turn([("opening", None, checkpoint.digest)], OPENING):
             common.make_room(common.room_for(OPENING))
             size = sum(tensor.nbytes for tensor in checkpoint.tensors.values())
@@ -257,7 +257,7 @@ def current_photo() -> tuple[np.ndarray, str, str]:
 
 
 def examine_anew(own: common.Brought) -> None:
-    """The way to a report on another picture, where that is chosen now: thirty passes are not made unasked, unless
+    """The way to a report on another picture, where that is chosen now: forty passes are not made unasked, unless
     the sidebar turned to other samples, such as digits, for the sake of the network that was just brought."""
     _, title, digest = current_photo()
     is_new = st.session_state.pop("just brought", False)
@@ -265,7 +265,7 @@ def examine_anew(own: common.Brought) -> None:
         return
     words = f"Examine it on “{common.plain(title)}”"
     if st.button(words, key="examine anew", icon=":material/stethoscope:") or is_new:
-        with st.spinner("About thirty passes of one picture", show_time=True):
+        with st.spinner("About forty passes of one picture", show_time=True):
             report, title, digest = examined(own.model, own.guessed)
         st.session_state["brought"] = replace(own, report=report, examined_on=title, digest=digest)
         st.rerun()

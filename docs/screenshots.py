@@ -20,6 +20,7 @@ SHOTS = {
     "hide": "hiding?picture=Coffee",
     "arithmetic": "arithmetic?picture=Coffee",
     "heatmaps": "heatmaps?picture=Coffee&methods=Grad-CAM&methods=Occlusion",
+    "evidence": "evidence?model=PhotoNet&evidence_method=Guided+backpropagation&question=Randomise+weights",
     "embedding": "embedding",
 }
 
@@ -46,7 +47,7 @@ def main(address: str) -> None:
 
 def press_all(page: Page) -> None:
     """Start what waits for a button."""
-    for label in ("Hide parts of it", "Map many pictures", "Compute", "Draw the map"):
+    for label in ("Hide parts of it", "Map many pictures", "Compute", "Draw the map", "Randomise weights"):
         button = page.get_by_role("button", name=label)
         if button.count():
             button.first.click()

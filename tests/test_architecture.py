@@ -24,7 +24,10 @@ BASE_OF_THE_CORE = {
 }
 # (file, method) pairs of vizcore; each needs a reason beside it
 MAY_IMPORT_A_METHOD: set[tuple[str, str]] = {
-    *(("doctor", method) for method in ("activations", "anatomy", "arithmetic", "cam", "embedding", "filters")),
+    *(
+        ("doctor", method)
+        for method in ("activations", "anatomy", "arithmetic", "attribution", "cam", "embedding", "filters")
+    ),
     # it tries each of them
 }
 

@@ -37,6 +37,7 @@ from models.checkpoints import MOST_BYTES, Checkpoint, read_bytes, read_file
 from models.loading import structure
 from models.matching import fill, matches, matches_of_timm
 from models.own import OwnNetwork, open_network, read_labels
+from models.safetensors_header import check_header
 from vizcore.images import prepare
 from vizcore.records import BadParameter, BadWeights, LensError
 
@@ -317,6 +318,18 @@ def repacked(data: bytes, method: int) -> bytes:
         for member in source.infolist():
             target.writestr(member.filename, source.read(member))
     return file.getvalue()
+
+
+def test_a_pickle_that_names_what_it_asks_for_on_its_stack_is_none_of_torchs() -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a/data.pkl", pickle.dumps(OrderedDict(), 4))
+    assert "pickled in a way that torch.save does not use (STACK_GLOBAL)" in refused(file.getvalue())
+
+
+def test_a_safetensors_file_of_less_than_its_first_number_is_cut_off() -> None:
+    with pytest.raises(BadWeights, match=r"mine\.safetensors is cut off: .* more than 5 bytes"):
+        check_header(b"12345", "mine.safetensors")
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

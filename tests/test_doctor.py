@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vizcore.attribution import ATTRIBUTION_METHODS
 from vizcore.cam import CAM_METHODS, cam
 from vizcore.doctor import FAULT, GOOD, NOTICE, Finding, Report, examine, state_of
 from vizcore.records import BadParameter, LensError, Model
@@ -143,8 +144,9 @@ def test_nan_and_infinity_are_named_by_tensor_and_the_maps_refuse() -> None:
 def test_a_net_without_convolutions_has_no_maps_and_still_an_embedding() -> None:
     found = report(nets.no_conv())
     assert finding(found, "Input").state == NOTICE
+    by_pixel = [row.title for row in ATTRIBUTION_METHODS.values()]
     assert [title for title, fine in works(found).items() if fine] == [
-        *("Anatomy", "Occlusion", "Hide", "Arithmetic", "Embedding")
+        *("Anatomy", *by_pixel, "Occlusion", "Super-pixels and RISE", "Hide", "Arithmetic", "Embedding")
     ]
     assert all("cam" in verdict.reason for verdict in found.verdicts if verdict.title == "Grad-CAM")
 

@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from vizcore.activations import activation_maps
 from vizcore.anatomy import anatomy
 from vizcore.arithmetic import explain_unit
+from vizcore.attribution import ATTRIBUTION_METHODS, attribution
 from vizcore.cam import CAM_METHODS, cam
 from vizcore.embedding import extract_features
 from vizcore.filters import filters
@@ -112,7 +113,7 @@ def examine(
     """Examine ``model`` on one picture, ``pixels`` (1, 3, H, W) in [0, 1].
 
     ``guessed`` names what is known of the architecture only, and not of this network: its SIZE, its NORMALISATION.
-    Costs about thirty passes, in which the lock is held; ``progress`` counts the methods that are tried. What the
+    Costs about forty passes, in which the lock is held; ``progress`` counts the methods that are tried. What the
     network does wrong is in the report and is not raised; BadParameter is, for other pixels.
     """
     check_pixels(pixels, one=True)
@@ -409,8 +410,14 @@ def _trials(
             method.title,
             lambda name=name, stop=stop: cam(model, pixels, target, name, batch_size=1, progress=stop),  # type: ignore[misc]
         )
-    # Both ask the net for nothing but its answers to more pictures
+    for name, row in ATTRIBUTION_METHODS.items():
+        yield (
+            row.title,
+            lambda name=name: attribution(model, pixels, target, name, steps=1, samples=1),  # type: ignore[misc]
+        )
+    # These ask the net for nothing but its answers to more pictures
     yield "Occlusion", lambda: model.logits(torch.zeros_like(pixels))
+    yield "Super-pixels and RISE", lambda: model.logits(torch.zeros_like(pixels))
     yield "Hide", lambda: model.logits(torch.zeros_like(pixels))
     yield "Arithmetic", lambda: explain_unit(model, pixels, _first_layer(model), 0)
     yield "Embedding", lambda: extract_features(model, pixels)
