@@ -102,7 +102,7 @@ def _show(found: Faithfulness, domain: float) -> None:
     colour = {
         "field": "order",
         "scale": {"domain": list(COLOURS), "range": list(COLOURS.values())},
-        "legend": {"title": None, "orient": "bottom", "columns": 1, "labelLimit": 300},
+        "legend": {"title": None, "orient": "bottom", "columns": 1, "labelLimit": 300, "symbolOpacity": 1},
     }
     band = {
         "mark": {"type": "area", "opacity": 0.2, "clip": True},
