@@ -22,7 +22,6 @@ from vizcore.faithfulness import (
     CONTROLS,
     FILLINGS,
     KINDS,
-    SCORES,
     Curve,
     Faithfulness,
     curves,
@@ -33,6 +32,7 @@ from vizcore.faithfulness import (
 from vizcore.images import open_photo, prepare
 from vizcore.imputation import noisy_linear
 from vizcore.records import BadParameter, Heatmap, Model, UnsupportedModel, probabilities
+from vizcore.scores import SCORES
 
 PERTURBED = guarded_import("pytorch_grad_cam.metrics.perturbation_confidence")
 PeersImputer = guarded_import("pytorch_grad_cam.metrics.road").NoisyLinearImputer
@@ -415,7 +415,7 @@ def test_a_cancel_passes_through_and_the_arguments_stay_as_they_were() -> None:
     ("options", "words"),
     [
         ({"kind": "removal"}, "kind is 'removal'; it must be one of deletion, insertion"),
-        ({"score": "loss"}, "score is 'loss'; it must be one of probability, logit"),
+        ({"score": "loss"}, "score is 'loss'; it must be one of logit, probability"),
         ({"filling": "noise"}, "filling is 'noise'; it must be one of mean, black, white, blur, road"),
         ({"filling": 3}, "filling is 3; it must be"),
         ({"filling": torch.zeros(1, 3, 2, 2)}, "of the shape of pixels"),

@@ -39,11 +39,10 @@ from vizcore.records import (
     check_pixels,
     check_target,
     check_whole,
-    probabilities,
 )
+from vizcore.scores import check_score, scores_of
 
 KINDS = ("deletion", "insertion")
-SCORES = ("probability", "logit")
 FILLINGS = (*BASELINES, "road")
 CONTROLS = {
     "random": "a random order",
@@ -179,8 +178,7 @@ def curves(
     count = size[0] * size[1]
     if kind not in KINDS:
         raise BadParameter(f"kind is {kind!r}; it must be one of {', '.join(KINDS)}.")
-    if score not in SCORES:
-        raise BadParameter(f"score is {score!r}; it must be one of {', '.join(SCORES)}.")
+    check_score(score)
     target = check_target(model, target)
     total = passes(steps, controls=controls, random_orders=random_orders)
     if steps > count:
@@ -201,8 +199,7 @@ def curves(
         """(n,) scores of the picture without the pixels of each list."""
         with torch.no_grad():
             logits = model.logits(torch.cat([without(places) for places in removed]))
-        check_target(model, target, logits.shape[1])
-        return (logits if score == "logit" else probabilities(logits))[:, target].double().cpu().numpy()
+        return scores_of(model, logits, [target], score)[:, 0].cpu().numpy()
 
     gone = np.arange(steps + 1) * count // steps  # so many pixels are missing at each point
     scores = np.empty((len(orders), len(gone)))

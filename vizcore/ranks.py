@@ -7,13 +7,12 @@ Maps of two methods have two units, so that only the order of their places can b
 from __future__ import annotations
 
 import numpy as np
+from scipy.stats import rankdata
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
     """The rank of each number, 1 for the smallest, in the shape of ``values``; equal ones share their mean rank."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[inverse].reshape(values.shape)
+    return np.asarray(rankdata(values)).reshape(values.shape)
 
 
 def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
