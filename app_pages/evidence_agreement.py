@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from app_pages import common, takeaway, views
-from app_pages.explained import METHODS, Explained
+from app_pages.explained import Explained
 from vizcore.agreement import Agreement, agreement
 from vizcore.colour import Scale
 from vizcore.records import Heatmap, LensError
@@ -20,7 +20,7 @@ SIX = ("grad_cam", "hires_cam", "layer_cam", "eigen_cam", "gradient_x_input", "g
 def show(explained: Explained) -> None:
     here = explained.here
     st.markdown("Methods of different kinds that point at the same places are worth more than one that stands alone.")
-    asked = list(dict.fromkeys((explained.method, *SIX)))
+    asked = [replace(explained, method=method, view="absolute") for method in dict.fromkeys((explained.method, *SIX))]
     price = common.price(len(asked), 3 * len(asked) * views.seconds_a_pass(here), of=("map", "maps"))
     key = ("agreement", *explained.key, here.target)
     if (found := common.recall(key)) is None:
@@ -28,9 +28,9 @@ def show(explained: Explained) -> None:
             return
         maps: dict[str, Heatmap] = {}
         with common.running("Other methods", "maps") as progress:
-            for number, method in enumerate(asked, 1):
+            for number, each in enumerate(asked, 1):
                 with suppress(LensError):  # a net may not allow all of them
-                    maps[METHODS[method]] = replace(explained, method=method, view="absolute").heat()
+                    maps[each.title] = each.heat()
                 progress(number, len(asked))
         size = (here.view.pixels.shape[2], here.view.pixels.shape[3])
         common.known(key, lambda: agreement(maps, size))
@@ -49,10 +49,18 @@ def show(explained: Explained) -> None:
         here,
         f"agreement {explained.method}",
         pd.DataFrame(found.correlations, found.names, found.names).reset_index(names="method"),
-        ("from vizcore.agreement import agreement",),
-        "maps = {}  # name: heatmap, as each of them is taken away on the Heatmaps page\n"
-        "# found = agreement(maps, view.pixels.shape[2:])",
+        *_script([each for each in asked if each.title in found.names]),
     )
+
+
+def _script(asked: list[Explained]) -> tuple[tuple[str, ...], str]:
+    """Imports, and the Python that compares the maps."""
+    imports, lines = ["from vizcore.agreement import agreement"], ["maps = {}"]
+    for each in asked:
+        wanted, call = each.script()
+        imports += wanted
+        lines += [call, f"maps[{each.title!r}] = heat"]
+    return tuple(imports), "\n".join([*lines, "found = agreement(maps, tuple(view.pixels.shape[2:]))"])
 
 
 def _show_grid(found: Agreement) -> None:

@@ -41,7 +41,7 @@ def show(explained: Explained) -> None:
     _show_strip(explained, found)
     for note in found.notes:
         st.caption(common.plain(note))
-    imports, call = explained.script
+    imports, call = explained.script()
     lines = call.splitlines()
     explain = "\n".join(("def explain(model):", *(f"    {line}" for line in lines), "    return heat.values"))
     ask = f"found = cascade(model, explain, stages={STAGES}, repeats={REPEATS})\nprint(found.verdict)"

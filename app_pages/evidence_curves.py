@@ -123,7 +123,7 @@ def _show(found: Faithfulness, domain: float) -> None:
 
 
 def _take_away(explained: Explained, filling: str, found: dict[str, Faithfulness]) -> None:
-    imports, call = explained.script
+    imports, call = explained.script()
     options = f"steps={STEPS}, filling={filling!r}, controls={tuple(CONTROLS)!r}"
     asks = "\n".join(
         f'{kind} = curves(model, view.pixels, {explained.here.target}, heat, kind="{kind}", {options})'

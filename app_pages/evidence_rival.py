@@ -30,14 +30,14 @@ def show(explained: Explained) -> None:
     with st.container(width=420):
         views.show_scale(scale, takeaway.unit_of(mine))
     st.markdown(_in_words(mine.values, other.values))
-    imports, call = explained.script
+    (imports, call), (_, of_rival) = explained.script(), explained.script(rival)
     takeaway.offer(
         here,
         f"rival {explained.method} {rival}",
         difference,
         views.laid(here, difference, scale),
         imports,
-        f"{call}\nmine = heat\n{call.replace(str(here.target), str(rival), 1)}\ndifference = mine.values - heat.values",
+        f"{call}\nmine = heat\n{of_rival}\ndifference = mine.values - heat.values",
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from app_pages import common, views
 from app_pages.pixelwise import Pixelwise
+from app_pages.takeaway import python_of
 from vizcore.attribution import attribution, guided_grad_cam
 from vizcore.cam import CAM_METHODS, cam
 from vizcore.records import Heatmap, Model
@@ -55,10 +56,7 @@ class Explained:
             return guided_grad_cam(guided, cam(model, pixels, target, layer=self.layer)).heatmap(self.view).values
         return attribution(model, pixels, target, self.method).heatmap(self.view).values
 
-    @property
-    def script(self) -> tuple[tuple[str, ...], str]:
-        """Imports, and the Python that makes ``heat``."""
-        from app_pages.takeaway import python_of
-
-        *imports, call = python_of(self.heat())
+    def script(self, target: int | None = None) -> tuple[tuple[str, ...], str]:
+        """Imports, and the Python that makes ``heat``, that map."""
+        *imports, call = python_of(self.heat(target))
         return tuple(imports), call

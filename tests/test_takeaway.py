@@ -18,8 +18,10 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 from test_app import compute_all
 
-from app_pages import common, picture_sets, takeaway, views
+from app_pages import common, evidence_cascade, looks_for, picture_sets, takeaway, views
+from app_pages.explained import Explained
 from app_pages.occlusion_runs import Occlusion
+from app_pages.parts import Parts
 from app_pages.pixelwise import Pixelwise
 from vizcore.colour import Scale
 from vizcore.export import to_figure, to_npz
@@ -91,6 +93,61 @@ def test_the_python_of_an_attribution_gives_the_map_on_the_page() -> None:
         assert done["picture"].shape == here.photo.shape
         seen.add((heat.method, heat.target))
     assert len(seen) == 6, "three methods and two classes"
+
+
+@pytest.mark.parametrize("method", ["Grad-CAM", "Guided Grad-CAM"])
+def test_the_python_of_each_kind_of_evidence_gives_what_is_on_the_page(method: str) -> None:
+    def ask(question: str, marker: str) -> tuple[AppTest, dict[str, Any]]:
+        app = visit("evidence", model="PhotoNet", evidence_method=method, question=question)
+        (script,) = scripts(compute_all(app), marker)
+        return app, results_of(script)
+
+    def explained(app: AppTest) -> Explained:
+        here = chosen(app)
+        name = {"Grad-CAM": "grad_cam", "Guided Grad-CAM": "guided_grad_cam"}[method]
+        return Explained(here, name, here.model.layers["cam"], "absolute")
+
+    app, done = ask("Remove pixels", "curves(")
+    for kind in ("deletion", "insertion"):
+        shown = common.recall(("curves", *explained(app).key, chosen(app).target, kind, "blur"))
+        assert shown is not None
+        np.testing.assert_allclose(done[kind].curve.scores, shown.curve.scores, rtol=1e-3, atol=1e-4)
+        assert done[kind].params == shown.params
+    app, done = ask("Randomise weights", "cascade(")
+    key = ("cascade", *explained(app).key, chosen(app).target, evidence_cascade.STAGES, evidence_cascade.REPEATS)
+    assert done["found"].verdict == common.recall(key).verdict
+    app, done = ask("Other methods", "agreement(")
+    shown = common.recall(("agreement", *explained(app).key, chosen(app).target))
+    assert done["found"].names == shown.names
+    np.testing.assert_allclose(done["found"].correlations, shown.correlations, atol=1e-3)
+    app, done = ask("Another class", "difference = ")
+    here = chosen(app)
+    rival = next(int(k) for k in here.ranking if k != here.target)
+    mine, other = explained(app).heat(), explained(app).heat(rival)
+    np.testing.assert_allclose(done["difference"], mine.values - other.values, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["superpixel_ablation", "rise"])
+def test_the_python_of_a_method_that_hides_other_parts_gives_the_map_on_the_page(method: str) -> None:
+    app = visit("heatmaps", model="PhotoNet")
+    app.button_group(key="methods").set_value([method]).run()
+    compute_all(app)
+    seen = set()
+    for script in scripts(app, {"superpixel_ablation": "superpixel_ablation(", "rise": "rise("}[method]):
+        heat = results_of(script)["heat"]
+        (shown,) = Parts(chosen(app)).compute(method, [heat.target])
+        np.testing.assert_allclose(heat.values, shown.values, rtol=1e-3, atol=1e-5)
+        assert heat.params == shown.params
+        seen.add(heat.target)
+    assert len(seen) == 2
+
+
+def test_the_python_of_what_a_channel_looks_for_makes_that_picture() -> None:
+    app = visit("layers", model="PhotoNet", layer="act1", channel="9")
+    app.button(key="compute looks for").click().run()
+    (script,) = scripts(app, "maximise(")
+    shown = common.recall(("looks for", chosen(app).model.title, "act1", 9, looks_for.STEPS))
+    np.testing.assert_allclose(results_of(script)["picture"], shown.pictures[0], atol=0.02)
 
 
 def test_the_python_of_occlusion_gives_the_heatmap_on_the_page() -> None:
