@@ -667,13 +667,16 @@ def plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~$:&\"'=/@])", r"\\\1", text)
 
 
-def price(count: int, seconds: float, *, of: tuple[str, str] = ("pass", "passes"), bound: bool = False) -> str:
+def price(
+    count: int, seconds: float, *, of: tuple[str, str] = ("pass", "passes"), bound: bool = False, besides: int = 0
+) -> str:
     """What a run costs, in words; ``bound``: it takes at most these ``seconds``, not about so many.
 
-    The memory is a bound that holds for every method here, and is tested.
+    The memory is a bound that holds for every method here, and is tested; ``besides`` are bytes for a copy of the net.
     """
     how = "at most" if bound else "about"
-    return f"{counted(count, of)}, {how} {duration(seconds)} and less than 0.6 GB of memory on this machine"
+    size = 0.6 + math.ceil(besides / 10**8) / 10
+    return f"{counted(count, of)}, {how} {duration(seconds)} and less than {size:.1f} GB of memory on this machine"
 
 
 def counted(count: int, of: tuple[str, str]) -> str:

@@ -11,6 +11,7 @@ from vizcore.records import Heatmap, LensError
 here = common.chosen()
 model = here.model
 
+BLEND = 0.6
 QUESTIONS = {
     "Remove pixels": evidence_curves.show,
     "Randomise weights": evidence_cascade.show,
@@ -47,12 +48,13 @@ def show_map(title: str, heat: Heatmap) -> None:
     scale = views.scale_of(heat)
     name = here.label(heat.target)
     st.markdown(f"{common.plain(title)} of **{common.plain(name)}**")
-    views.show_picture(views.laid(here, heat, scale), f"{title} of {name} on {here.title}")
+    views.show_picture(views.laid(here, heat, scale, BLEND), f"{title} of {name} on {here.title}")
     views.show_scale(scale, takeaway.unit_of(heat))
     size = " × ".join(map(str, heat.values.shape))
     st.caption(common.plain(f"{heat.layer or 'input'}, {size} · probability {100 * here.chances[heat.target]:.1f} %"))
     for note in heat.notes:
         st.caption(common.plain(note))
+    takeaway.offer_heatmap(here, heat, scale, BLEND)
 
 
 st.title("Evidence", anchor=False)

@@ -30,7 +30,7 @@ def show(explained: Explained) -> None:
         with common.running("Other methods", "maps") as progress:
             for number, each in enumerate(asked, 1):
                 with suppress(LensError):  # a net may not allow all of them
-                    maps[each.title] = each.heat()
+                    maps[each.title] = each.in_place()
                 progress(number, len(asked))
         size = (here.view.pixels.shape[2], here.view.pixels.shape[3])
         common.known(key, lambda: agreement(maps, size))
@@ -47,7 +47,7 @@ def show(explained: Explained) -> None:
         _show_map(here, found.disagreement, "of the ranks, 0 to 0.5")
     takeaway.offer_table(
         here,
-        f"agreement {explained.method}",
+        f"agreement {explained.name}",
         pd.DataFrame(found.correlations, found.names, found.names).reset_index(names="method"),
         *_script([each for each in asked if each.title in found.names]),
     )
@@ -57,7 +57,7 @@ def _script(asked: list[Explained]) -> tuple[tuple[str, ...], str]:
     """Imports, and the Python that compares the maps."""
     imports, lines = ["from vizcore.agreement import agreement"], ["maps = {}"]
     for each in asked:
-        wanted, call = each.script()
+        wanted, call = each.script(in_place=True)
         imports += wanted
         lines += [call, f"maps[{each.title!r}] = heat"]
     return tuple(imports), "\n".join([*lines, "found = agreement(maps, tuple(view.pixels.shape[2:]))"])
@@ -91,7 +91,11 @@ def _show_grid(found: Agreement) -> None:
             "encoding": axes,
             "layer": [
                 {"mark": "rect", "encoding": {"color": {**colour, "legend": {"title": "rank correlation"}}}},
-                {"mark": "text", "encoding": {"text": {"field": "rank", "format": ".2f"}, "color": ink}},
+                {
+                    "transform": [{"filter": "isValid(datum.rank)"}],
+                    "mark": "text",
+                    "encoding": {"text": {"field": "rank", "format": ".2f"}, "color": ink},
+                },
             ],
         },
         height=340,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import streamlit as st
 
 from app_pages import common, takeaway, views
@@ -26,19 +28,28 @@ def show(explained: Explained) -> None:
     key = ("cascade", *explained.key, here.target, STAGES, REPEATS)
     if (found := common.recall(key)) is None:
         maps = 1 + STAGES * REPEATS
+        copy = sum(tensor.nbytes for tensor in here.loaded.net.parameters())
         seconds = maps * SHARE * views.seconds_a_pass(here)
-        if not views.asked("Randomise weights", "cascade", common.price(maps, seconds, of=("map", "maps"))):
+        if not views.asked(
+            "Randomise weights", "cascade", common.price(maps, seconds, of=("map", "maps"), bound=True, besides=copy)
+        ):
             return
         with common.running("The cascade", "maps") as progress:
             common.known(
                 key,
-                lambda: cascade(here.model, explained.values, stages=STAGES, repeats=REPEATS, progress=progress),
+                lambda: first_draws(
+                    cascade(here.model, explained.values, stages=STAGES, repeats=REPEATS, progress=progress)
+                ),
                 seconds,
+                common.room_for(seconds) + copy,
             )
         st.rerun()
     verdict = common.plain(found.verdict)
-    (st.warning if found.verdict.startswith("Stands") else st.success)(verdict)
+    shows = {"Stands": st.warning, "Falls apart": st.success}
+    shows.get(found.verdict.split(":")[0], st.info)(verdict)
     _show_strip(explained, found)
+    if explained.is_behind_warp:
+        st.caption("All maps are laid where the trained network's warp has them; the drawn ones may warp otherwise.")
     for note in found.notes:
         st.caption(common.plain(note))
     imports, call = explained.script()
@@ -47,7 +58,7 @@ def show(explained: Explained) -> None:
     ask = f"found = cascade(model, explain, stages={STAGES}, repeats={REPEATS})\nprint(found.verdict)"
     takeaway.offer_table(
         here,
-        f"cascade {explained.method}",
+        f"cascade {explained.name}",
         _table(found),
         (*imports, "from vizcore.randomisation import cascade"),
         f"{explain}\n\n\n{ask}",
@@ -60,6 +71,11 @@ def show(explained: Explained) -> None:
             "correlates with any other by chance, easily by 0.3; and a map that falls apart is not thereby right."
         )
         st.caption("Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018.")
+
+
+def first_draws(found: Cascade) -> Cascade:
+    """Without the maps that are not shown: there is room for so many results only."""
+    return replace(found, stages=tuple(replace(stage, maps=stage.maps[:1].copy()) for stage in found.stages))
 
 
 def _show_strip(explained: Explained, found: Cascade) -> None:

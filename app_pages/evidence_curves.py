@@ -35,15 +35,16 @@ def show(explained: Explained) -> None:
         "leave no edges that were not there; ROAD (Rong et al. 2022) fills a hole in from its neighbours.",
     )
     keys = {kind: ("curves", *explained.key, here.target, kind, filling) for kind in KINDS}
-    if any(common.recall(key) is None for key in keys.values()):
-        count = len(KINDS) * passes(STEPS, controls=tuple(CONTROLS))
+    if None in map(common.recall, keys.values()):
+        missing = {kind: key for kind, key in keys.items() if common.recall(key) is None}
+        count = len(missing) * passes(STEPS, controls=tuple(CONTROLS))
         besides = FILLED_IN * here.view.pixels[0, 0].numel() if filling == "road" else 0.0
         seconds = count * (views.seconds_a_pass(here) + besides)
         if not views.asked("Remove pixels", "curves", common.price(count, seconds)):
             return
-        for kind, key in keys.items():
+        for kind, key in missing.items():
             with common.running(f"The {kind} curve", "pictures") as progress:
-                common.known(key, lambda kind=kind: _curves(explained, kind, filling, progress), seconds / len(KINDS))  # type: ignore[misc]
+                common.known(key, lambda kind=kind: _curves(explained, kind, filling, progress), seconds / len(missing))  # type: ignore[misc]
         st.rerun()
     found: dict[str, Any] = {kind: common.recall(key) for kind, key in keys.items()}
     domain = max(float(curve.scores.max()) for one in found.values() for curve in _curves_of(one))
@@ -60,7 +61,7 @@ def _curves(explained: Explained, kind: str, filling: str, progress: Any) -> Fai
         here.model,
         here.view.pixels,
         here.target,
-        explained.heat(),
+        explained.in_place(),
         kind=kind,
         steps=STEPS,
         filling=filling,
@@ -123,7 +124,7 @@ def _show(found: Faithfulness, domain: float) -> None:
 
 
 def _take_away(explained: Explained, filling: str, found: dict[str, Faithfulness]) -> None:
-    imports, call = explained.script()
+    imports, call = explained.script(in_place=True)
     options = f"steps={STEPS}, filling={filling!r}, controls={tuple(CONTROLS)!r}"
     asks = "\n".join(
         f'{kind} = curves(model, view.pixels, {explained.here.target}, heat, kind="{kind}", {options})'
@@ -132,7 +133,7 @@ def _take_away(explained: Explained, filling: str, found: dict[str, Faithfulness
     tables = [_table(one).assign(kind=kind) for kind, one in found.items()]
     takeaway.offer_table(
         explained.here,
-        f"evidence {explained.method}",
+        f"evidence {explained.name}",
         pd.concat(tables, ignore_index=True),
         (*imports, "from vizcore.faithfulness import curves"),
         f"{call}\n{asks}\nprint(deletion.curve.area, deletion.verdict)\nprint(insertion.curve.area, insertion.verdict)",

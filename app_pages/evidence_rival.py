@@ -18,9 +18,12 @@ def show(explained: Explained) -> None:
     if not rivals:
         st.info("This network knows one class only: there is no rival.")
         return
-    rival = st.selectbox("Rival", rivals, format_func=here.label, key=f"rival of {here.target} of {here.loaded.name}")
+    rival = st.selectbox(
+        "Rival", rivals, format_func=here.label, key=f"rival of {here.target} of {here.loaded.name} in {here.digest}"
+    )
     mine, other = explained.heat(), explained.heat(rival)
-    difference = replace(mine, values=mine.values - other.values, notes=())
+    note = f"Not the map of one class: that of class {here.target} less that of class {rival}."
+    difference = replace(mine, values=mine.values - other.values, notes=(note,))
     scale = views.scale_of(mine, other, difference)
     names = (here.label(here.target), here.label(rival), "the first less the second")
     for place, heat, name in zip(st.columns(3), (mine, other, difference), names, strict=True):
@@ -44,9 +47,9 @@ def show(explained: Explained) -> None:
 def _in_words(mine: np.ndarray, other: np.ndarray) -> str:
     size = (max(mine.shape[0], 2), max(mine.shape[1], 2))
     rank = agreement({"one": mine, "other": other}, size).correlations[0, 1]
-    if np.array_equal(mine, other):
-        return "**The two are the same:** this method does not know the class."
     if np.isnan(rank):
         return "One of the two is the same everywhere: there is nothing to compare."
+    if np.array_equal(mine, other):
+        return "**The two are the same:** this method does not know the class."
     close = "hardly tells the two classes apart" if rank > 0.9 else "tells them apart"
     return f"Their rank correlation is **{rank:.2f}**: here the method {close}.".replace("-", "−")

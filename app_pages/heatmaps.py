@@ -51,7 +51,7 @@ class Grid:
     def is_quick(self, method: str) -> bool:
         if method in views.PARTS_TITLES:
             return False
-        return self.pixelwise.is_quick(method) if method in views.PIXELWISE else self.passes(method) == 1
+        return self.pixelwise.is_quick(method) if method in views.PIXELWISE else CAM_METHODS[method].needs != "passes"
 
     def passes(self, method: str) -> int:
         """Forward passes of a CAM method for one class."""

@@ -80,5 +80,5 @@ def as_shown(heat: Heatmap) -> Heatmap:
     if heat.method != "rise":
         return heat
     mean = heat.values.mean()
-    note = f"Shown is what lies above and below the mean, {mean:.2g}: that is what a pixel shows that does not matter."
-    return replace(heat, values=heat.values - mean, notes=(*heat.notes[:-1], note))  # in place of the one that says so
+    note = f"The colours show what lies above and below the mean of the map, {mean:.2g}."
+    return replace(heat, values=heat.values - mean, notes=(*heat.notes, note))

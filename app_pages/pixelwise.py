@@ -12,6 +12,7 @@ from vizcore.records import VIEWS, Attribution, Heatmap, Progress, UnsupportedMo
 from vizcore.warp import is_behind_warp
 
 PASSES = {"integrated_gradients": MOST_STEPS, "smooth_grad": SAMPLES}  # forth and back; 1 where not named
+AT_ONCE = 2  # pictures: what a pass leaves behind for the way back is kept of all of them
 VIEW = "absolute"
 FORTH_AND_BACK = 3  # times as long as forth, at most: measured
 
@@ -48,7 +49,8 @@ class Pixelwise:
         def values() -> Attribution:
             if method == "guided_grad_cam":
                 return self._guided_grad_cam(target)
-            return attribution(self.here.model, self.here.view.pixels, target, method, progress=progress)
+            model, pixels = self.here.model, self.here.view.pixels
+            return attribution(model, pixels, target, method, batch_size=AT_ONCE, progress=progress)
 
         return common.known(self.key(method, target), values, self.seconds(method)).heatmap(self.view)
 

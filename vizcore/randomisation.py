@@ -178,8 +178,9 @@ def untrained(model: Model, layers: Sequence[str], generator: torch.Generator) -
 
 def _fresh(name: str, tensor: Tensor, generator: torch.Generator) -> Tensor:
     if tensor.ndim == 2 or (tensor.ndim > 2 and tensor[0].numel() > 1):
-        drawn = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
-        return (drawn * (2 / tensor[0].numel()) ** 0.5).to(tensor)
+        dtype = torch.promote_types(tensor.dtype, torch.float32)  # no wider: a dense layer may fill half of the memory
+        drawn = torch.randn(tensor.shape, generator=generator, dtype=dtype)
+        return drawn.mul_((2 / tensor[0].numel()) ** 0.5).to(tensor)
     return torch.zeros_like(tensor) if name.endswith(("bias", "beta")) else torch.ones_like(tensor)
 
 
