@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 UPLOAD_TYPES = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"]
 TOP = "the top class"
+LAYERS = ("layer", "cam_layer", "evidence_layer")  # what links call them
 GROUPS = ("package", "shipped", "loader", "hub", "untrained")  # of the models, in the order in which they are offered
 
 
@@ -100,13 +101,13 @@ def _say_what_is_missing(asked: dict[str, str], model: Any) -> None:
     samples = [sample.title for sample in list_samples()]
     there = {"model": [known.title for known in list_models()], "picture": samples, "digit": samples}
     there["class"] = [TOP, *model.labels]
-    if "layer" in asked or "cam_layer" in asked:
+    if any(what in asked for what in LAYERS):
         layers = common.layers_of(model.name, model.weights is None)
-        there["layer"] = there["cam_layer"] = [layer.name for layer in layers if len(layer.shape) == 3]
+        there |= dict.fromkeys(LAYERS, [layer.name for layer in layers if len(layer.shape) == 3])
     for what, names in there.items():
         if what in asked and asked[what] not in names:
             st.session_state["notice"] = (
-                f"The link asks for the {what.removeprefix('cam_')} “{asked[what][:80]}”, which is not here. Another "
+                f"The link asks for the {what.split('_')[-1]} “{asked[what][:80]}”, which is not here. Another "
                 "one is shown."
             )
 
