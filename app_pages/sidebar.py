@@ -103,7 +103,9 @@ def _say_what_is_missing(asked: dict[str, str], model: Any) -> None:
     there["class"] = [TOP, *model.labels]
     if any(what in asked for what in LAYERS):
         layers = common.layers_of(model.name, model.weights is None)
-        there |= dict.fromkeys(LAYERS, [layer.name for layer in layers if len(layer.shape) == 3])
+        with_maps = [layer.name for layer in layers if len(layer.shape) == 3]
+        for what in LAYERS:
+            there[what] = with_maps
     for what, names in there.items():
         if what in asked and asked[what] not in names:
             st.session_state["notice"] = (
