@@ -248,10 +248,14 @@ def download(page: Page, label: str, folder: Path) -> Path:
 
 
 def open_menu_page(page: Page, title: str) -> None:
-    """Go to the page of that title by the app's own menu: along the top, or in the sidebar as on a phone."""
+    """Go to the page of that title by the app's own menu: along the top, there behind "3 more" where it does not fit,
+    or in the sidebar as on a phone."""
     top = page.get_by_test_id("stTopNavLink").filter(has_text=title).first
-    if top.is_visible():
+    if top.is_visible() and not top.evaluate("link => link.closest('[inert]')"):
         top.click()
+    elif top.is_visible():
+        page.get_by_test_id("stTopNavSection").click()
+        page.get_by_test_id("stTopNavDropdownLink").filter(has_text=title).click()
     else:
         open_sidebar(page)
         page.get_by_test_id("stSidebarNavLink").filter(has_text=title).first.click()

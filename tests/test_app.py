@@ -301,6 +301,16 @@ def test_where_a_net_has_no_relu_guided_backpropagation_says_so_and_the_other_me
     saying(app, "sum of evidence")
 
 
+def test_score_cam_of_a_layer_with_one_map_waits_for_its_button_and_spoils_no_other_method() -> None:
+    app = visit("heatmaps", model="Spatial-transformer LeNet", cam_layer="transformer")
+    app.button_group(key="methods").set_value(["grad_cam", "score_cam"]).run()
+    assert not app.exception
+    assert not [info.value for info in app.info if "takes a pass for each channel" in info.value]
+    compute_all(app)
+    assert not [info.value for info in app.info if "takes a pass for each channel" in info.value]
+    saying(app, "sum of evidence")
+
+
 def test_what_a_channel_looks_for_waits_for_its_button_and_raises_it_above_the_photo() -> None:
     app = visit("layers", model="PhotoNet", layer="act1", channel="3")
     saying(app, "128 passes forth and back, at most")

@@ -7,9 +7,14 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from test_app import chosen, compute_all, saying, texts, visit
 
-from app_pages import common
+from app_pages import common, evidence_cascade
 from app_pages.explained import METHODS, Explained
+from vizcore.faithfulness import curves
+from vizcore.randomisation import cascade
 from vizcore.records import LensError
+from vizcore.warp import laid_back, learned_warp
+
+TRANSFORMER = "Spatial-transformer LeNet"
 
 
 def evidence(question: str, method: str = "Grad-CAM", model: str = "PhotoNet") -> AppTest:
@@ -78,6 +83,42 @@ def test_another_class_is_shown_on_one_scale_with_the_difference() -> None:
     saying(app, "Their rank correlation is")
     app = evidence("Another class", "Eigen-CAM")
     saying(app, "this method does not know the class")
+
+
+def test_behind_a_learned_warp_the_pixels_go_where_the_map_is_shown() -> None:
+    app = evidence("Remove pixels", model=TRANSFORMER)
+    one = explained(app)
+    heat, there = one.heat(), one.in_place()
+    warp = learned_warp(one.here.model, one.here.view.pixels)
+    np.testing.assert_allclose(there.values, laid_back(heat.values, warp), rtol=1e-5, atol=1e-7)
+    assert there.values.shape != heat.values.shape or not np.allclose(there.values, heat.values)
+    compute_all(app)
+    found = common.recall(("curves", *one.key, one.here.target, "insertion", "blur"))
+    wanted = curves(
+        one.here.model, one.here.view.pixels, one.here.target, there, kind="insertion", steps=16, filling="blur"
+    )
+    np.testing.assert_allclose(found.curve.scores, wanted.curve.scores, rtol=1e-4, atol=1e-6)
+    assert any("laid_back(heat.values, learned_warp(model, view.pixels))" in code.value for code in app.code)
+
+
+def test_a_map_that_says_nothing_gets_no_verdict_that_looks_like_one() -> None:
+    app = evidence("Randomise weights")
+    one = explained(app)
+    key = ("cascade", *one.key, one.here.target, evidence_cascade.STAGES, evidence_cascade.REPEATS)
+    flat = cascade(one.here.model, lambda model: np.zeros((8, 8), np.float32), stages=2)
+    common.results().put(key, flat, 0.0)
+    app.run()
+    assert not app.exception
+    assert not app.success
+    assert not app.warning
+    saying(app, "No verdict")
+    common.results().clear()
+
+
+def test_a_layer_in_a_link_that_is_not_here_is_said() -> None:
+    app = visit("evidence", model="LeNet-5", evidence_layer="blocks.2")
+    assert not app.exception
+    assert any("asks for the layer" in info.value for info in app.info)
 
 
 @pytest.mark.parametrize("model", ["PhotoNet", "LeNet-5"])
