@@ -115,12 +115,6 @@ def test_a_map_that_says_nothing_gets_no_verdict_that_looks_like_one() -> None:
     common.results().clear()
 
 
-def test_a_layer_in_a_link_that_is_not_here_is_said() -> None:
-    app = visit("evidence", model="LeNet-5", evidence_layer="blocks.2")
-    assert not app.exception
-    assert any("asks for the layer" in info.value for info in app.info)
-
-
 @pytest.mark.parametrize("model", ["PhotoNet", "LeNet-5"])
 @pytest.mark.parametrize("method", METHODS)
 def test_the_map_of_another_model_is_that_of_the_same_method(method: str, model: str) -> None:

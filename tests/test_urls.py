@@ -39,6 +39,14 @@ def test_a_layer_of_another_network_in_a_link_gives_way_to_one_that_is_there(mod
     assert app.selectbox(key="layer").value in dict(chosen(app).model.net.named_modules())
 
 
+def test_a_layer_of_another_network_in_a_link_to_the_evidence_is_said_too() -> None:  # U2
+    app = visit(model="LeNet-5", evidence_layer="blocks.3")
+    assert "asks for the layer “blocks.3”, which is not here" in as_markdown_shows(saying(app, "The link asks"))
+    app.switch_page("app_pages/evidence.py").run()
+    assert not app.exception
+    assert app.selectbox(key="evidence_layer").value == chosen(app).model.layers["cam"]
+
+
 def test_a_link_that_names_what_is_there_says_nothing() -> None:  # U1
     app = visit(model="LeNet-5", digit="Digit 7", layer="conv2", cam_layer="conv1")
     assert not app.info
