@@ -12,6 +12,7 @@ import json
 import pickle
 import re
 import struct
+import subprocess
 import tarfile
 import time
 import zipfile
@@ -27,10 +28,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import gap
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from models import load_model, opening
+from models import checkpoints, load_model, opening
 from models.archives import LEGACY, MOST_PICKLE, check_pickled
 from models.catalogue import find_card
 from models.checkpoints import MOST_BYTES, Checkpoint, read_bytes, read_file
@@ -318,6 +320,44 @@ def repacked(data: bytes, method: int) -> bytes:
         for member in source.infolist():
             target.writestr(member.filename, source.read(member))
     return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (subprocess.TimeoutExpired("python", 1), r"could not be opened within \d+ seconds, and was given up"),
+        (subprocess.CompletedProcess([], checkpoints.REFUSED, b"is no state dict."), r"mine\.pth is no state dict\."),
+        (subprocess.CompletedProcess([], -9, b""), "took more memory or time than a file of its size may take"),
+    ],
+    ids=["in time", "refused", "killed"],
+)
+def test_what_becomes_of_the_process_that_opens_a_file_is_said(
+    answer: Any, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*args: object, **options: object) -> object:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(subprocess, "run", run)
+    with pytest.raises(BadWeights, match=words):
+        read_bytes(saved({"weight": torch.zeros(2)}), "mine.pth")
+
+
+def test_what_the_library_for_safetensors_cannot_read_is_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(data: bytes) -> None:
+        raise SafetensorError("its own words")
+
+    monkeypatch.setattr("safetensors.torch.load", load)
+    with pytest.raises(BadWeights, match=r"mine\.safetensors is damaged: its tensors cannot be read"):
+        read_bytes(save({"weight": torch.zeros(2)}), "mine.safetensors")
+
+
+def test_an_encrypted_zip_is_said_to_be_one() -> None:
+    data = bytearray(saved({"weight": torch.zeros(2)}))
+    place = data.index(b"PK\x01\x02")  # the first entry of the directory: its flags stand 8 bytes on
+    data[place + 8] |= 1
+    assert "is encrypted" in refused(bytes(data))
 
 
 def test_a_pickle_that_names_what_it_asks_for_on_its_stack_is_none_of_torchs() -> None:

@@ -367,6 +367,16 @@ def test_i31_a_profile_that_is_srgb_changes_nothing():
     assert photo.notes == ()
 
 
+def test_a_file_that_may_not_be_read_is_refused_with_the_reason(tmp_path, monkeypatch):
+    def opened(*args, **options):
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "mine.png").write_bytes(b"a")
+    monkeypatch.setattr("builtins.open", opened)
+    with pytest.raises(BadImage, match=r"mine\.png' cannot be opened: Permission denied"):
+        read_image(tmp_path / "mine.png")
+
+
 def test_i36_a_picture_with_a_zip_behind_it_is_the_picture():
     jpeg = save(scene(), "JPEG")
     both = jpeg + pictures.zip_of({"a.txt": b"hidden"})
