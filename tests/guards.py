@@ -124,7 +124,7 @@ def main(files: list[str]) -> int:
                 count, missed = count + 1, missed + passed
                 print("MISSED" if passed else "seen  ", guard, flush=True)
             (copy / file).write_bytes(text)
-    print(f"{count - missed} of {count} guards are missed by a test when they are gone.")
+    print(f"Without {count - missed} of {count} guards a test fails.")
     return int(missed > 0)
 
 
