@@ -22,7 +22,7 @@ def show(explained: Explained) -> None:
     st.markdown("Methods of different kinds that point at the same places are worth more than one that stands alone.")
     asked = [replace(explained, method=method, view="absolute") for method in dict.fromkeys((explained.method, *SIX))]
     price = common.price(len(asked), 3 * len(asked) * views.seconds_a_pass(here), of=("map", "maps"))
-    key = ("agreement", *explained.key, here.target)
+    key = ("agreement", *explained.key, explained.layer, here.target)  # some of the six have a layer always
     if (found := common.recall(key)) is None:
         if not views.asked("Ask other methods", "agreement", price):
             return

@@ -21,6 +21,17 @@ CLASSES = 5
 ROLES = {"first_conv": "conv1", "cam": "relu3", "features": "pool", "classifier": "classifier"}
 
 
+class PixelNet(nn.Module):
+    """What Captum is handed: the net with its normalisation, from pixels on."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.net, self._normalise = model.net, model.normalise
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.net(self._normalise(pixels))
+
+
 class GapNet(nn.Module):
     """Three convolutions, global average pooling, one linear layer: where CAM is defined."""
 

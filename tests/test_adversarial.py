@@ -150,17 +150,6 @@ def test_the_picture_is_that_of_the_papers(
     np.testing.assert_allclose(found[clear], wanted[clear], atol=1e-12)
 
 
-class PixelNet(nn.Module):
-    """What Captum is handed: the net with its normalisation, from pixels on."""
-
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        self.net, self._normalise = model.net, model.normalise
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.net(self._normalise(pixels))
-
-
 @pytest.mark.filterwarnings("ignore:Input Tensor 0 did not already require gradients")
 @pytest.mark.parametrize("towards", [None, 3])
 @pytest.mark.parametrize("make", [nets.gap, nets.deep_head, nets.branching, nets.grey])
@@ -172,7 +161,7 @@ def test_pictures_are_captums(make: Callable[..., Model], towards: int | None) -
         "upper_bound": 1.0,
     }
     label = torch.tensor([1 if towards is None else towards])
-    once, many = captum.robust.FGSM(PixelNet(model), **options), captum.robust.PGD(PixelNet(model), **options)
+    once, many = captum.robust.FGSM(nets.PixelNet(model), **options), captum.robust.PGD(nets.PixelNet(model), **options)
     once.zero_thresh = many.fgsm.zero_thresh = 0.0  # by default it takes gradients below 1e-6 for 0
     targeted = towards is not None
     wanted = once.perturb(pixels.clone(), EPSILON, label, targeted=targeted)

@@ -72,9 +72,16 @@ def test_other_methods_are_compared_and_those_that_the_net_does_not_allow_are_le
     saying(app, "agree most")
     saying(app, "**Consensus**")
     app = compute_all(evidence("Other methods", model="LeNet-5"))  # it has no ReLU to guide
-    found = common.recall(("agreement", *explained(app).key, chosen(app).target))
+    found = common.recall(("agreement", *explained(app).key, explained(app).layer, chosen(app).target))
     assert "Grad-CAM" in found.names
     assert "Guided backpropagation" not in found.names
+
+
+def test_another_layer_is_another_question_for_the_others_though_the_method_has_none() -> None:
+    app = compute_all(evidence("Other methods", "Gradient"))
+    saying(app, "**Consensus**")
+    app.selectbox(key="evidence_layer").set_value("act2").run()
+    assert "compute agreement" in [button.key for button in app.button]
 
 
 def test_another_class_is_shown_on_one_scale_with_the_difference() -> None:

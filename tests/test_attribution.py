@@ -26,17 +26,6 @@ TARGET = 2
 GUIDED = ("guided_backpropagation", "deconvnet")
 
 
-class PixelNet(nn.Module):
-    """What Captum is handed: the net with its normalisation, from pixels on."""
-
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        self.net, self._normalise = model.net, model.normalise
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.net(self._normalise(pixels))
-
-
 class Relus(nn.Module):
     """Two convolutions and a head, with ReLUs written in one of the ways in which they are written."""
 
@@ -94,7 +83,7 @@ PEERS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
 @pytest.mark.parametrize("make", [nets.gap, nets.deep_head], ids=["gap", "deep_head"])
 def test_values_are_captums(method: str, make: Callable[..., Model]) -> None:
     model, pixels = make(torch.float64), nets.picture()
-    wanted = PEERS[method](PixelNet(model), pixels.clone().requires_grad_())[0].detach().numpy()
+    wanted = PEERS[method](nets.PixelNet(model), pixels.clone().requires_grad_())[0].detach().numpy()
     found = attribution(model, pixels, TARGET, method, baseline="grey", steps=20).values
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-7 * np.abs(wanted).max())
 
@@ -102,7 +91,7 @@ def test_values_are_captums(method: str, make: Callable[..., Model]) -> None:
 def test_the_map_of_an_efficientnet_is_captums() -> None:
     model = load_model("efficientnet_lite0")
     pixels = nets.picture(3, (96, 64), torch.float32)
-    wanted = PEERS["gradient"](PixelNet(model), pixels.clone().requires_grad_())[0].detach().numpy()
+    wanted = PEERS["gradient"](nets.PixelNet(model), pixels.clone().requires_grad_())[0].detach().numpy()
     found = attribution(model, pixels, TARGET).values
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4 * np.abs(wanted).max())
 
@@ -192,7 +181,9 @@ WAYS: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("way", WAYS)
 def test_a_relu_is_one_however_it_is_written(way: str, method: str) -> None:
     pixels = nets.picture()
-    wanted = PEERS[method](PixelNet(relus(nn.ReLU(), nn.ReLU())), pixels.clone().requires_grad_())[0].detach().numpy()
+    wanted = (
+        PEERS[method](nets.PixelNet(relus(nn.ReLU(), nn.ReLU())), pixels.clone().requires_grad_())[0].detach().numpy()
+    )
     model = relus(WAYS[way])
     found = attribution(model, pixels, TARGET, method).values
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-7 * np.abs(wanted).max())
@@ -267,7 +258,7 @@ def test_a_heatmap_of_it_is_one_number_a_pixel_with_all_that_is_known(view: str)
 @pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU")
 def test_guided_grad_cam_is_captums() -> None:
     model, pixels = nets.gap(torch.float64), nets.picture()
-    net = PixelNet(model)
+    net = nets.PixelNet(model)
     peer = captum.attr.GuidedGradCam(net, net.net.relu3)
     wanted = peer.attribute(pixels.clone().requires_grad_(), TARGET, interpolate_mode="bilinear")[0].detach().numpy()
     guided = attribution(model, pixels, TARGET, "guided_backpropagation")

@@ -117,7 +117,7 @@ def test_the_python_of_each_kind_of_evidence_gives_what_is_on_the_page(method: s
     key = ("cascade", *explained(app).key, chosen(app).target, evidence_cascade.STAGES, evidence_cascade.REPEATS)
     assert done["found"].verdict == common.recall(key).verdict
     app, done = ask("Other methods", "agreement(")
-    shown = common.recall(("agreement", *explained(app).key, chosen(app).target))
+    shown = common.recall(("agreement", *explained(app).key, explained(app).layer, chosen(app).target))
     assert done["found"].names == shown.names
     np.testing.assert_allclose(done["found"].correlations, shown.correlations, atol=1e-3)
     app, done = ask("Another class", "difference = ")
