@@ -40,6 +40,8 @@ TESTS = {  # of each file that refuses what people bring or ask for: what pytest
     "vizcore/faithfulness.py": ("test_faithfulness.py",),
     "vizcore/imputation.py": ("test_faithfulness.py",),
     "vizcore/filters.py": ("test_filters.py", "test_contract.py -k without_memory"),
+    "vizcore/heatmaps.py": ("test_heatmaps.py",),
+    "vizcore/words.py": ("test_words.py",),
     "vizcore/randomisation.py": ("test_randomisation.py -k refused or verdict or everywhere",),
     "vizcore/agreement.py": ("test_agreement.py -k refused or everywhere or middle",),
     "vizcore/adversarial.py": ("test_adversarial.py -k refused",),

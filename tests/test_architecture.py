@@ -29,6 +29,8 @@ MAY_IMPORT_A_METHOD: set[tuple[str, str]] = {
         for method in ("activations", "anatomy", "arithmetic", "attribution", "cam", "embedding", "filters")
     ),
     # it tries each of them
+    *(("heatmaps", method) for method in ("attribution", "cam", "occlusion", "rise", "superpixels")),
+    # it gives each of them by its name
 }
 
 HOOKS = {

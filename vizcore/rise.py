@@ -76,6 +76,13 @@ def rise(
     )[0]
 
 
+def above_mean(heat: Heatmap) -> Heatmap:
+    """A map of `rise` less its mean: all of it lies above 0, and the differences would not be seen in its colours."""
+    mean = heat.values.mean()
+    note = f"The colours show what lies above and below the mean of the map, {mean:.2g}."
+    return replace(heat, values=heat.values - mean, notes=(*heat.notes, note))
+
+
 def rise_of(
     model: Model,
     pixels: Tensor,
