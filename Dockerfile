@@ -13,7 +13,7 @@ RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} $(grep
     && pip install --no-cache-dir -r requirements.txt
 
 COPY . .
-RUN python -m compileall -q app.py app_pages models vizcore \
+RUN python -m compileall -q app.py app_pages commands models vizcore \
     && useradd --uid 10001 --create-home lens
 USER lens
 

@@ -31,7 +31,17 @@ MAY_IMPORT_A_METHOD: set[tuple[str, str]] = {
     # it tries each of them
     *(("heatmaps", method) for method in ("attribution", "cam", "occlusion", "rise", "superpixels")),
     # it gives each of them by its name
+    ("figures", "export"),  # it draws what is there, and writes nothing itself
+    ("figures", "heatmaps"),
+    *(("report", method) for method in ("agreement", "cam", "faithfulness", "heatmaps", "randomisation", "warp")),
+    ("report", "scripts"),
+    # it gathers what they find
+    *(("report_file", what) for what in ("agreement", "faithfulness", "heatmaps", "randomisation", "report")),
+    ("report_file", "scripts"),
+    ("report_file", "words"),
+    # it puts that on a page
 }
+ENTRY = "vizcore/__main__.py"  # the command line: it stands on top, as app.py does, and nothing imports it
 
 HOOKS = {
     "register_forward_hook",
@@ -101,12 +111,29 @@ def offenders(sources: list[Source], *packages: str) -> dict[str, set[str]]:
 
 
 def test_the_core_knows_no_app_no_progress_bar_no_pyplot_and_no_catalogue() -> None:
-    assert not offenders(read("vizcore"), "streamlit", "tqdm", "matplotlib.pyplot", "models", "app_pages", "app")
+    core = [source for source in read("vizcore") if source.place != ENTRY]
+    above = ("streamlit", "tqdm", "matplotlib.pyplot", "models", "commands", "app_pages", "app")
+    assert not offenders(core, *above)
+    assert offenders(read(ENTRY), *above) == {ENTRY: {"commands", "commands.main"}}
+
+
+def test_the_commands_know_no_app_and_the_app_no_commands() -> None:
+    assert not offenders(read("commands"), "streamlit", "app_pages", "app", "matplotlib.pyplot")
+    assert not offenders(read("models", "app_pages", "app.py"), "commands")
+
+
+def test_a_command_imports_nothing_heavy_before_it_is_understood() -> None:
+    script = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import commands; commands.make_parser(); "
+        "print([name for name in ('torch', 'numpy', 'vizcore.records', 'models') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == "[]"
 
 
 def test_importing_the_core_imports_neither_streamlit_nor_pyplot_nor_models() -> None:
     """What the reading of import statements cannot see: what comes along with them."""
-    names = [path.stem for path in folder_of("vizcore") if path.stem != "__init__"]
+    names = [path.stem for path in folder_of("vizcore") if path.stem not in ("__init__", "__main__")]
     script = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); "
         f"[__import__('vizcore.' + name) for name in {names!r}]; "
@@ -118,7 +145,7 @@ def test_importing_the_core_imports_neither_streamlit_nor_pyplot_nor_models() ->
 
 
 def test_methods_never_import_one_another() -> None:
-    methods = {path.stem for path in folder_of("vizcore")} - BASE_OF_THE_CORE - {"__init__"}
+    methods = {path.stem for path in folder_of("vizcore")} - BASE_OF_THE_CORE - {"__init__", "__main__"}
     for source in read("vizcore"):
         own = Path(source.place).stem
         imported = {name.split(".")[1] for name in source.imported_from("vizcore") if "." in name}
@@ -154,11 +181,11 @@ def test_only_common_caches() -> None:
 
 
 def test_pyplot_is_imported_nowhere() -> None:
-    assert not offenders(read("vizcore", "models", "app_pages", "app.py"), "matplotlib.pyplot", "pylab")
+    assert not offenders(read("vizcore", "models", "app_pages", "commands", "app.py"), "matplotlib.pyplot", "pylab")
 
 
 def test_torchvision_and_timm_come_in_only_through_the_guard() -> None:
-    app = read("vizcore", "models", "app_pages", "app.py")
+    app = read("vizcore", "models", "app_pages", "commands", "app.py")
     beside = [source for source in app if source.place != "models/torchvision_guard.py"]
     assert not offenders(beside, "torchvision", "timm")
     for source in beside:
@@ -173,24 +200,26 @@ def test_torchvision_and_timm_come_in_only_through_the_guard() -> None:
 
 
 def test_only_models_use_the_guard() -> None:
-    assert not offenders(read("vizcore", "app_pages", "app.py"), "models.torchvision_guard")
+    assert not offenders(read("vizcore", "app_pages", "commands", "app.py"), "models.torchvision_guard")
 
 
 def test_hooks_are_registered_in_one_file() -> None:
-    for source in read("vizcore", "models", "app_pages", "app.py"):
+    for source in read("vizcore", "models", "app_pages", "commands", "app.py"):
         if source.place != "vizcore/hooks.py":
             assert not source.attributes & HOOKS, f"{source.place} registers {source.attributes & HOOKS}"
 
 
 def test_fx_traces_nothing() -> None:
     """torch.fx patches nn.Module.__call__ for the whole process while it traces: other threads' passes break."""
-    assert not offenders(read("vizcore", "app_pages", "app.py"), "torch.fx", "torchvision.models.feature_extraction")
+    assert not offenders(
+        read("vizcore", "app_pages", "commands", "app.py"), "torch.fx", "torchvision.models.feature_extraction"
+    )
 
 
 @pytest.mark.parametrize("name", ["torch.load", "torch.hub.load", "torch.jit.load", "pickle.load", "pickle.loads"])
 def test_no_file_is_unpickled(name: str) -> None:
     """torch.load is allowed where it says weights_only=True, in so many words; the others run what they read."""
-    for source in read("vizcore", "models", "app_pages", "app.py"):
+    for source in read("vizcore", "models", "app_pages", "commands", "app.py"):
         for call in source.calls:
             if ast.unparse(call.func) == name:
                 safe = name == "torch.load" and any(
@@ -202,7 +231,9 @@ def test_no_file_is_unpickled(name: str) -> None:
 
 def test_no_file_is_called_by_a_name_that_says_nothing() -> None:
     everything = [
-        path for folder in ("vizcore", "models", "app_pages", "tests", "benchmarks") for path in folder_of(folder)
+        path
+        for folder in ("vizcore", "models", "app_pages", "commands", "tests", "benchmarks")
+        for path in folder_of(folder)
     ]
     assert len(everything) > 10
     empty = {"util", "utils", "helper", "helpers", "misc", "manager", "managers", "common_utils", "tools"}
@@ -210,7 +241,7 @@ def test_no_file_is_called_by_a_name_that_says_nothing() -> None:
 
 
 def test_nothing_shadows_input_filter_or_map() -> None:
-    for source in read("vizcore", "models", "app_pages", "app.py"):
+    for source in read("vizcore", "models", "app_pages", "commands", "app.py"):
         bound = {
             node.id for node in ast.walk(source.tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
         }
@@ -244,14 +275,14 @@ def test_every_stated_fault_is_seen() -> None:
 def test_what_the_app_needs_stands_in_requirements_txt() -> None:
     """Imports, and packages whose data files are looked up by name: the tests' own requirements would hide a gap."""
     names = set()
-    for source in read("app.py", "app_pages", "models", "vizcore"):
+    for source in read("app.py", "app_pages", "commands", "models", "vizcore"):
         names |= {name.split(".")[0] for name in source.imports}
         for call in source.calls:
             function = getattr(call.func, "attr", getattr(call.func, "id", ""))
             if function in ("find_spec", "guarded_import", "_carried_file"):
                 names |= {arg.value.split(".")[0] for arg in call.args[:1] if isinstance(arg, ast.Constant)}
     distributions = packages_distributions()
-    own = {"app_pages", "models", "vizcore"}
+    own = {"app_pages", "commands", "models", "vizcore"}
     needed = {
         re.sub(r"[-_.]+", "-", distributions[name][0]).lower()
         for name in names - own

@@ -14,14 +14,26 @@ from typing import Any
 
 from torch import Tensor
 
-from vizcore.attribution import ATTRIBUTION_METHODS, GUIDED_GRAD_CAM, attribution, guided_grad_cam
+from vizcore.attribution import (
+    ATTRIBUTION_METHODS,
+    GUIDED_GRAD_CAM,
+    MOST_STEPS,
+    SAMPLES,
+    attribution,
+    guided_grad_cam,
+)
 from vizcore.cam import CAM_METHODS, cam
-from vizcore.occlusion import occlusion
+from vizcore.colour import Scale
+from vizcore.hooks import layer_for, list_layers
+from vizcore.occlusion import count_windows, occlusion
 from vizcore.records import VIEWS, BadParameter, Heatmap, Model, Progress
 from vizcore.rise import above_mean, rise
-from vizcore.superpixels import superpixel_ablation
+from vizcore.superpixels import SEGMENTS, superpixel_ablation
 
 VIEW = "absolute"
+MASKS = 1000
+FORTH_AND_BACK = 3  # times as long as forth, at most: measured
+SHARE_OF_PIXELS = 0.99  # of a map by pixel, that its scale holds
 SYMBOLS = "A: the layer's maps, c: channel, s: the logit of the class, x: the picture."
 SYMBOLS_BY_PIXEL = (
     "x: the picture, s: the logit of the class, b: the baseline; at a ReLU, f: what it is given, R: what comes back."
@@ -139,6 +151,39 @@ def _check_options(method: str, options: Mapping[str, Any], ask: Callable[..., A
     if unknown := [name for name in options if name not in known]:
         allowed = f"it has {', '.join(known)}" if known else "it has none"
         raise BadParameter(f"{HEATMAP_METHODS[method].title} has no option {unknown[0]!r}; {allowed}.")
+
+
+def usual_options(model: Model, method: str) -> dict[str, Any]:
+    """The options that pages and reports ask with: windows by the size of the input (32 and 16 of 224 pixels), 1,000
+    masks."""
+    shorter = min(model.input_size)
+    if method == "occlusion":
+        return {"window": max(2, shorter // 7), "stride": max(1, shorter // 14)}
+    return {"masks": MASKS} if method == "rise" else {}
+
+
+def passes_of(model: Model, method: str, layer: str | None = None) -> int:
+    """About how many forward passes a map with `usual_options` costs, at most; a pass forth and back counts as three.
+
+    Itself takes a pass where the method needs one for each channel of ``layer``. Raises BadParameter, LayerNotFound.
+    """
+    if method not in HEATMAP_METHODS:
+        raise BadParameter(f"method is {method!r}; it must be one of {', '.join(HEATMAP_METHODS)}.")
+    if method in CAM_METHODS and CAM_METHODS[method].needs == "passes":
+        name = layer_for(model, "cam", layer)
+        return next(known.shape[0] for known in list_layers(model) if known.name == name)
+    if method == "occlusion":
+        return count_windows(model.input_size, **usual_options(model, method))
+    many = {"superpixel_ablation": SEGMENTS, "rise": MASKS}
+    forth_and_back = {"integrated_gradients": MOST_STEPS, "smooth_grad": SAMPLES, "guided_grad_cam": 2}
+    return many.get(method) or FORTH_AND_BACK * forth_and_back.get(method, 1)
+
+
+def scale_of(*heats: Heatmap) -> Scale:
+    """One scale for heatmaps; of those by pixel it holds all pixels but a few, which would dwarf the others."""
+    scales = [Scale.of(heat, share=SHARE_OF_PIXELS if heat.method in BY_PIXEL else 1.0) for heat in heats]
+    high = max(scale.high for scale in scales)
+    return Scale(-high if any(scale.signed for scale in scales) else 0.0, high)
 
 
 def title_of(heat: Heatmap) -> str:

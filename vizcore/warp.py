@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from torch.nn import functional as F
 
 from vizcore.hooks import find_layer, trace
-from vizcore.records import BadParameter, Model, UnsupportedModel, check_pixels, check_whole
+from vizcore.records import BadParameter, Heatmap, Model, UnsupportedModel, check_pixels, check_whole
 
 OUTLINE, UPPER_EDGE = (0, 229, 255), (255, 149, 0)  # in no grey picture
 
@@ -122,6 +122,12 @@ def laid_back(values: np.ndarray, warp: Warp) -> np.ndarray:
     map_ = torch.from_numpy(np.ascontiguousarray(values, np.float32))[None, None]
     spread = F.grid_sample(map_, grid, padding_mode="border", align_corners=False)[0, 0]
     return torch.where((grid[0].abs() <= 1).all(-1), spread, 0).numpy()
+
+
+def by_place(model: Model, pixels: torch.Tensor, heat: Heatmap) -> np.ndarray:
+    """The values (h, w) of a heatmap by place in the picture, RGB ``pixels`` (1, 3, H, W) in [0, 1]: as they are, but
+    behind a learned warp, where they are taken back through it for a forward pass."""
+    return laid_back(heat.values, learned_warp(model, pixels)) if is_behind_warp(model, heat.layer) else heat.values
 
 
 def outlined(warp: Warp, least: int = 336) -> np.ndarray:
