@@ -19,6 +19,7 @@ from vizcore.agreement import Agreement, agreement
 from vizcore.cam import CAM_METHODS
 from vizcore.faithfulness import CONTROLS, KINDS, Faithfulness, curves, passes
 from vizcore.heatmaps import BY_PIXEL, HEATMAP_METHODS, VIEW, heatmap, passes_of, title_of, usual_options
+from vizcore.hooks import find_layer, layer_for
 from vizcore.images import View, prepare
 from vizcore.photos import Photo
 from vizcore.randomisation import Cascade, cascade
@@ -26,9 +27,9 @@ from vizcore.records import (
     VIEWS,
     BadParameter,
     Heatmap,
-    LensError,
     Model,
     Progress,
+    UnsupportedModel,
     check_target,
     check_whole,
     probabilities,
@@ -165,9 +166,7 @@ def gather(
         for method in wish.methods:
             try:
                 findings.append(plan.find(method, target))
-            except BadParameter:
-                raise
-            except LensError as refusal:
+            except UnsupportedModel as refusal:
                 refused.append(f"{HEATMAP_METHODS[method].title} of {model.labels[target]}: {refusal}")
     agreed = None
     if "agreement" in wish.evidence:
@@ -212,6 +211,8 @@ def _check(model: Model, wish: Wish) -> None:
     if wish.view not in VIEWS:
         raise BadParameter(f"view is {wish.view!r}; it must be one of {', '.join(VIEWS)}.")
     check_whole("seed", wish.seed, 0, 2**63 - 1)
+    if needs_layer(wish):
+        find_layer(model, layer_for(model, "cam", wish.layer))
 
 
 class _Plan:

@@ -29,7 +29,7 @@ from vizcore.heatmaps import BY_PIXEL, HEATMAP_METHODS, python_of, quantity_of, 
 from vizcore.images import overlay, thumbnail, to_jpeg, to_png
 from vizcore.randomisation import Cascade
 from vizcore.records import BadParameter
-from vizcore.report import REPEATS, Finding, Report, Wish, needs_layer
+from vizcore.report import MOST_MAPS, REPEATS, Finding, Report, Wish, needs_layer
 from vizcore.scripts import script
 from vizcore.words import describe
 
@@ -439,14 +439,14 @@ def _reopened(state: Any, address: str) -> Reopened:
         raise ValueError("no picture")
     return Reopened(
         wish=Wish(
-            targets=tuple(_whole(target) for target in wish["targets"]),
-            methods=tuple(_name(method) for method in wish["methods"]),
+            targets=tuple(_whole(target) for target in _several(wish["targets"])),
+            methods=tuple(_name(method) for method in _several(wish["methods"])),
             layer=None if wish["layer"] is None else _name(wish["layer"]),
             view=_name(wish["view"]),
-            evidence=tuple(_name(one) for one in wish["evidence"]),
+            evidence=tuple(_name(one) for one in _several(wish["evidence"])),
             seed=_whole(wish["seed"]),
         ),
-        labels=tuple(_name(label) for label in state["labels"]),
+        labels=tuple(_name(label) for label in _several(state["labels"])),
         model=_name(state["model"]),
         model_title=_name(state["model_title"]),
         weights=_name(state["weights"]),
@@ -454,6 +454,12 @@ def _reopened(state: Any, address: str) -> Reopened:
         picture=base64.b64decode(packed, validate=True),
         exact=state["exact"] is True,
     )
+
+
+def _several(given: Any) -> list[Any]:
+    if not isinstance(given, list) or len(given) > MOST_MAPS:
+        raise TypeError("no list")
+    return given
 
 
 def _name(given: Any) -> str:
