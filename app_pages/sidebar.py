@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 UPLOAD_TYPES = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"]
 TOP = "the top class"
-LAYERS = ("layer", "cam_layer", "evidence_layer")  # what links call them
+LAYERS = ("layer", "cam_layer", "evidence_layer", "report_layer")  # what links call them
 GROUPS = ("package", "shipped", "loader", "hub", "untrained")  # of the models, in the order in which they are offered
 
 
@@ -178,7 +178,7 @@ def _choose_picture(card: Card) -> Picture:
     elif source == "Draw":
         _draw()
     elif source == "Picked":
-        st.caption(common.plain(f"From the embedding: {st.session_state['picked'].title}"))
+        st.caption(common.plain(st.session_state["picked"].title))
         return st.session_state["picked"]
     own = st.session_state["own"].get(source)
     if own:
@@ -280,6 +280,8 @@ def _invert(picture: Picture, card: Card) -> Picture:
 def _choose_class(model: object, scores: np.ndarray) -> int:
     labels = list(model.labels)  # type: ignore[attr-defined]
     top = int(np.argmax(scores))
+    if (wanted := st.session_state.pop("class to be", None)) in labels:  # a page made a class the current one
+        st.session_state["class"] = wanted
     chosen = st.selectbox(
         "Class",
         [TOP, *labels],

@@ -357,14 +357,15 @@ def _two(value: float) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Reopened:
-    """What a report remembers: its ``wish``, the network by ``model`` and the digest of its ``weights``, the picture
-    file as it stands in it, and whether its pixels are ``exact``."""
+    """What a report remembers: its ``wish``, with the names of its classes; the network by ``model``, and the digest of
+    its ``weights``; the picture file as it stands in it, and whether its pixels are ``exact``."""
 
     wish: Wish
     labels: tuple[str, ...]
     model: str
     model_title: str
     weights: str
+    trained: bool
     title: str
     picture: bytes
     exact: bool
@@ -378,6 +379,7 @@ def _state(report: Report, exact: bool) -> dict[str, Any]:
         "model": report.model.name,
         "model_title": report.model.title,
         "weights": report.weights_digest,
+        "trained": report.model.weights is not None,
         "title": report.title[:LONGEST],
         "exact": exact,
     }
@@ -450,6 +452,7 @@ def _reopened(state: Any, address: str) -> Reopened:
         model=_name(state["model"]),
         model_title=_name(state["model_title"]),
         weights=_name(state["weights"]),
+        trained=state["trained"] is True,
         title=_name(state["title"]),
         picture=base64.b64decode(packed, validate=True),
         exact=state["exact"] is True,
