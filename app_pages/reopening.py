@@ -17,20 +17,21 @@ MOST_MB = MOST_BYTES // 10**6
 
 def offer() -> None:
     """A place for a report, and what became of the one that was put there."""
-    with st.expander("Open a report again", icon=":material/folder_open:", expanded="reopened" in st.session_state):
+    with st.expander("Open a report again", icon=":material/folder_open:"):
         file = st.file_uploader("A report of CNN Lens (.html)", ["html"], key="report_file", max_upload_size=MOST_MB)
-        if file is None:
-            st.session_state.pop("reopened", None)
+    if file is None:
+        st.session_state.pop("reopened", None)
+        return
+    if st.session_state.get("reopened", ("",))[0] != file.file_id:
+        try:
+            said = _restore(read_report(file.getvalue()))
+        except LensError as refusal:
+            st.error(common.plain(str(refusal)), icon=":material/block:")
             return
-        if st.session_state.get("reopened", ("",))[0] != file.file_id:
-            try:
-                said = _restore(read_report(file.getvalue()))
-            except LensError as refusal:
-                st.error(common.plain(str(refusal)), icon=":material/block:")
-                return
-            st.session_state["reopened"] = (file.file_id, said)
-            st.rerun()  # the sidebar is drawn before this page
-        _, said = st.session_state["reopened"]
+        st.session_state["reopened"] = (file.file_id, said)
+        st.rerun()  # the sidebar is drawn before this page
+    _, said = st.session_state["reopened"]
+    with st.container(border=True):
         for sentence in (*said, *_doubts(read_report(file.getvalue()))):
             st.markdown(common.plain(sentence))
         st.page_link(

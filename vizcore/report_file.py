@@ -54,9 +54,10 @@ figcaption, .note { font-size: .9rem }
 .photo { position: relative; width: fit-content } .photo span { position: absolute; border: 2px solid #fff;
 outline: 2px solid #000; box-sizing: border-box }
 .maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: 1.5rem }
-table { border-collapse: collapse } th, td { padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top }
+table { border-collapse: collapse; display: block; overflow-x: auto }
+th, td { padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top }
 td.number { text-align: right; font-variant-numeric: tabular-nums } td.long { overflow-wrap: anywhere }
-meter { width: 10rem } pre { overflow-x: auto; background: var(--faint); padding: .8rem; font-size: .8rem }
+meter { width: min(10rem, 20vw) } pre { overflow-x: auto; background: var(--faint); padding: .8rem; font-size: .8rem }
 .bar { width: 100%; height: 10px } .ends { display: flex; justify-content: space-between; font-size: .8rem }
 .caution { border-left: 4px solid var(--accent); padding: .1rem 1rem; background: var(--faint) }
 svg { width: 100%; max-width: 26rem; height: auto } summary { cursor: pointer }
