@@ -236,7 +236,7 @@ def words_for_patches(seen: Seen) -> str:
     if seen.is_whole:
         return f"{of} Here a unit sees the whole picture, so that the whole is shown."
     height, width = largest(seen)
-    return f"{of} Each is cut to what the unit sees, {height} × {width} pixels or, at a border, less."
+    return f"{of} Each is cut to what the unit sees at its place, here at most {height} × {width} pixels."
 
 
 def words_for_box(seen: Seen, number: int) -> str:
@@ -262,7 +262,8 @@ def how_to_read() -> None:
             "matter to it. Then the one activation is sent back through the network to the pixels: that shows which "
             "part of the patch it came from. **Weakness:** of a small set the nine are only the best that there are, "
             "and they say nothing of what excites the channel a little. Deconvnet and guided backpropagation draw "
-            "clear edges even where the weights behind them are random."
+            "clear edges even where the weights behind them are random; without max pooling a deconvnet hardly "
+            "depends on the picture."
         )
         st.caption("Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014, Figure 2")
 

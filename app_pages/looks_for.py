@@ -47,8 +47,8 @@ class Wish:
             CHANNEL: "A picture made from noise so that the channel answers to it as much as it can, at all places.",
             UNIT: "A picture made from noise so that one unit of the channel, in the middle of its map, answers "
             "as much as it can: one pattern, and where it lies in what the unit sees.",
-            CLASS: f"A picture made from noise so that the score of **{common.plain(self.label)}** rises as much as it "
-            "can. The layer and the channel do not matter here.",
+            CLASS: f"A picture made from noise so that the score of **{common.plain(self.label)}**, the class that is "
+            "chosen in the sidebar, rises as much as it can. The layer and the channel do not matter here.",
             FOUR: "Four pictures made from noise at once: each raises the channel, and they are kept apart in their "
             "patterns, for a channel may answer to several things.",
             DREAM: f"Your photo, changed a little so that whatever {layer} sees in it already grows stronger, all "
