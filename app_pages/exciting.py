@@ -18,7 +18,7 @@ from vizcore.records import LensError
 from vizcore.strongest import StrongestPatches, strongest_patches
 
 FORTH_AND_BACK = 3  # times as long as forth, at most: measured
-SECONDS_TO_MAKE = 0.02  # a picture of a set, at most: measured
+SECONDS_TO_MAKE = 0.02  # a picture of a set, about: measured
 WORDS = {
     "deconvnet": "the deconvnet: positive signals only, back through the filters",
     "guided_backpropagation": "guided backpropagation: positive signals only, and only through ReLUs that were open",
@@ -43,6 +43,14 @@ class Exciting:
     layer: str
     channel: int
     count: int
+
+
+@dataclass(frozen=True, eq=False)
+class Sent:
+    """The projections of k patches, ``values`` (k, 3, H, W) float32, and the ``notes`` that hold for all of them."""
+
+    values: np.ndarray
+    notes: tuple[str, ...]
 
 
 def show(here: common.Chosen, layer: str, channel: int) -> None:
@@ -97,12 +105,12 @@ def seen_of(here: common.Chosen, pictures: PictureChoice, found: StrongestPatche
     return common.known(key, compute, found.pictures.shape[1] * SECONDS_TO_MAKE)
 
 
-def projected(here: common.Chosen, pictures: PictureChoice, seen: Seen, method: str) -> np.ndarray | None:
-    """(k, 3, H, W): known, or at once where that takes a moment, or after price and button."""
+def projected(here: common.Chosen, pictures: PictureChoice, seen: Seen, method: str) -> Sent | None:
+    """Known, or at once where that takes a moment, or after price and button."""
     found = seen.found
     channel, count = int(found.channels[0]), len(seen.pixels)
     key = ("projections", here.model.title, pictures.key, found.layer, channel, method)
-    known: np.ndarray | None = common.recall(key)
+    known: Sent | None = common.recall(key)
     if known is not None:
         return known
     seconds = count * FORTH_AND_BACK * views.seconds_a_pass(here)
@@ -111,14 +119,15 @@ def projected(here: common.Chosen, pictures: PictureChoice, seen: Seen, method: 
         if not views.asked("Send them back", "projections", price):
             return None
 
-    def compute() -> np.ndarray:
+    def compute() -> Sent:
         sent = []
         with common.running("Sending them back", "pictures") as progress:
             for done, (pixels, (row, column)) in enumerate(zip(seen.pixels, found.places[0], strict=True), 1):
                 picture = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255  # (1, 3, H, W)
-                sent.append(projection(here.model, picture, found.layer, channel, row, column, method).values)
+                sent.append(projection(here.model, picture, found.layer, channel, row, column, method))
                 progress(done, count)
-        return np.stack(sent)
+        notes = tuple(note for note in sent[0].notes if all(note in one.notes for one in sent))
+        return Sent(np.stack([one.values for one in sent]), notes)
 
     return common.known(key, compute, seconds)
 
@@ -151,24 +160,23 @@ def show_seen(here: common.Chosen, pictures: PictureChoice, seen: Seen) -> None:
         sheet = views.sheet(sheet_of, cut(seen, as_shown(here, seen.pixels)), words(seen), number)
         show_sheet(sheet, f"The {len(seen.pixels)} patches that excite channel {channel} of {layer} most", f"of {key}")
         st.caption(words_for_patches(seen))
-    values: np.ndarray | None = None
+    sent: Sent | None = None
     with right:
         try:
-            values = projected(here, pictures, seen, method)
+            sent = projected(here, pictures, seen, method)
         except LensError as refusal:
             st.info(common.plain(str(refusal)), icon=":material/block:")
-        if values is not None:
-            scale = scale_of(values)
-            sheet = views.sheet(sheet_of, cut(seen, coloured(values, scale)), words(seen), number)
+        if sent:
+            scale = scale_of(sent.values)
+            sheet = views.sheet(sheet_of, cut(seen, coloured(sent.values, scale)), words(seen), number)
             show_sheet(sheet, f"{PROJECTIONS[method]} projections of these patches", f"back of {key}")
             views.show_scale(scale, "sent back, by colour; one scale", "gray")
-            st.caption(
-                f"What the unit sends back to the pixels of each patch, by {WORDS[method]}. Mid-grey is 0."
-                + " Here nothing comes back: a ReLU on the way is shut, or full." * (not values.any())
-            )
+            st.caption(f"What the unit sends back to the pixels of each patch, by {WORDS[method]}. Mid-grey is 0.")
+            for note in sent.notes:
+                st.caption(common.plain(note))
     show_one(here, pictures, seen, number)
     how_to_read()
-    offer(here, pictures, seen, values, method)
+    offer(here, pictures, seen, sent.values if sent else None, method)
 
 
 def choose_method() -> str:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from streamlit.testing.v1 import AppTest
-from test_app import chosen, saying, texts, visit
+from test_app import as_markdown_shows, chosen, saying, texts, visit
 from test_contract import Cancelled
 
 from app_pages import common, exciting, looks_for, patches, picture_sets, takeaway, views
@@ -114,7 +114,7 @@ def test_they_wait_for_their_button_and_are_those_of_the_core() -> None:
     sent = common.recall(("projections", model.title, choice.key, "act2", 5, "deconvnet"))
     pixels = prepare(choice.one(row), model).pixels
     np.testing.assert_allclose(
-        sent[0], projection(model, pixels, "act2", 5, int(place), int(column)).values, rtol=1e-4, atol=1e-6
+        sent.values[0], projection(model, pixels, "act2", 5, int(place), int(column)).values, rtol=1e-4, atol=1e-6
     )
 
 
@@ -170,6 +170,12 @@ def test_without_a_relu_deconvnet_says_so_the_patches_stay_and_the_gradient_goes
     saying(app, "by the plain gradient")
 
 
+def test_in_front_of_the_first_relu_the_page_says_that_a_deconvnet_is_the_plain_gradient() -> None:
+    said = "No ReLU comes before “conv1”: this is the plain gradient"
+    assert any(said in as_markdown_shows(text) for text in texts(asked("conv1", 5)))
+    assert not any("No ReLU" in text for text in texts(asked("act2", 5)))
+
+
 def test_where_a_unit_sees_the_whole_picture_that_is_said() -> None:
     app = asked("act4", 5)
     saying(app, "Here a unit sees the whole picture, so that the whole is shown")
@@ -216,7 +222,8 @@ def test_all_of_it_can_be_taken_away_as_figure_and_numbers(monkeypatch: pytest.M
     sent = exciting.projected(here, choice, seen, "deconvnet")
     offered: list[tuple] = []
     monkeypatch.setattr(takeaway, "offer", lambda *args: offered.append(args))
-    exciting.offer(here, choice, seen, sent, "deconvnet")
+    assert sent is not None
+    exciting.offer(here, choice, seen, sent.values, "deconvnet")
     exciting.offer(here, choice, seen, None, "deconvnet")
     for (_, _, record, figure, _, _), count in zip(offered, (9, 0), strict=True):
         with Image.open(io.BytesIO(figure())) as file:

@@ -187,7 +187,7 @@ def test_the_python_of_the_pictures_that_excite_a_channel_finds_them(model: str,
     np.testing.assert_allclose(done["found"].activations, shown.activations, rtol=1e-4)
     method = {"Gradient": "gradient", "Guided backpropagation": "guided_backpropagation"}[query["projection"]]
     sent = common.recall(("projections", here.model.title, choice.key, layer, channel, method))
-    for made, whole, (left, top, right, bottom) in zip(done["projections"], sent, shown.boxes[0], strict=True):
+    for made, whole, (left, top, right, bottom) in zip(done["projections"], sent.values, shown.boxes[0], strict=True):
         np.testing.assert_allclose(made, whole[:, top:bottom, left:right], rtol=1e-3, atol=1e-5)
     assert [patch.shape[1:] for patch in done["patches"]] == [
         (bottom - top, right - left) for left, top, right, bottom in shown.boxes[0]
