@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app_pages import clickable, common, growth, looks_for, takeaway, views
+from app_pages import clickable, common, exciting, growth, looks_for, takeaway, views
 from vizcore import spectra
 from vizcore.filters import ORDERS, convolutions, order
 from vizcore.images import Scale, montage
@@ -247,7 +247,8 @@ def show_channel(maps: ActivationMaps, scale: Scale | list[Scale]) -> int:
         if channel in maps.dead:
             st.caption("This channel is dead for this picture: zero everywhere.")
     show_kernel(maps.layer, channel)
-    looks_for.show(here, maps.layer, channel, float(maps.means[channel]))
+    looks_for.show(here, maps, channel)
+    exciting.show(here, maps.layer, channel)
     return channel
 
 

@@ -15,9 +15,9 @@ from app_pages import common, memory
 from app_pages.embedding_chart import COLOURS, data_uri
 from app_pages.line import LONG
 from app_pages.sidebar import Picture
-from models.samples import digits, list_samples
+from models.samples import Sample, digits, list_samples
 from vizcore.archives import PictureSet, read_zip
-from vizcore.augment import variants
+from vizcore.augment import variant, variants
 from vizcore.embedding import NEIGHBOURS, chance, extract_features, neighbour_accuracy, pixel_features, tsne
 from vizcore.images import Photo, check_photo, thumbnail
 from vizcore.records import BadImage, Embedding, Progress
@@ -122,14 +122,13 @@ def of_digits(count: int) -> PictureChoice:
 def of_copies(count: int) -> PictureChoice:
     samples = [sample for sample in list_samples() if not sample.grey]
 
-    def copies(key: str) -> list[np.ndarray]:
-        photo = common.photo_from(next(sample for sample in samples if sample.key == key).read()).pixels
-        return variants(thumbnail(photo, COPY_SIDE), count, SEED)
+    def photo_of(sample: Sample) -> np.ndarray:
+        return thumbnail(common.photo_from(sample.read()).pixels, COPY_SIDE)
 
     def load(progress: Progress) -> list[np.ndarray]:
         pictures = []
         for done, sample in enumerate(samples, 1):
-            pictures += copies(sample.key)
+            pictures += variants(photo_of(sample), count, SEED)
             progress(done, len(samples))
         return pictures
 
@@ -138,14 +137,14 @@ def of_copies(count: int) -> PictureChoice:
         labels=tuple(sample.title for sample in samples for _ in range(count)),
         names=tuple(f"{sample.title}, copy {n + 1}" for sample in samples for n in range(count)),
         load=load,
-        one=lambda place: copies(samples[place // count].key)[place % count],
+        one=lambda place: variant(photo_of(samples[place // count]), place % count, SEED),
         origin=lambda place: (
-            f"variants(thumbnail(read_image(read_sample({samples[place // count].key!r})), {COPY_SIDE}), "
-            f"{count}, {SEED})[{place % count}]"
+            f"variant(thumbnail(read_image(read_sample({samples[place // count].key!r})), {COPY_SIDE}), "
+            f"{place % count}, {SEED})"
         ),
         imports=(
             "from models.samples import list_samples, read_sample",
-            "from vizcore.augment import variants",
+            "from vizcore.augment import variant, variants",
             "from vizcore.images import read_image, thumbnail",
         ),
         script="photos = [read_image(sample.read()) for sample in list_samples() if not sample.grey]\n"

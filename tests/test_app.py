@@ -317,7 +317,7 @@ def test_what_a_channel_looks_for_waits_for_its_button_and_raises_it_above_the_p
     app.button(key="compute looks for").click().run()
     assert not app.exception
     here = chosen(app)
-    found = common.recall(("looks for", here.model.title, "act1", 3, looks_for.STEPS))
+    found = common.recall(("looks for", here.model.title, "channel", "act1", 3, looks_for.STEPS))
     assert found.pictures.shape == (1, 3, 32, 32)
     (maps,) = views.maps_of(here, "act1")
     assert found.values[0] > maps.means[3]

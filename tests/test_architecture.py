@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 BASE_OF_THE_CORE = {
-    *("records", "hooks", "photos", "images", "colour", "baselines", "imputation", "ranks", "scores"),
+    *("records", "hooks", "photos", "images", "colour", "baselines", "imputation", "ranks", "scores", "relu_rules"),
     *("recording", "trail", "formulas", "windows"),  # what a pass computed, to be done again by hand
     *("fields", "operations", "runs"),  # what each layer computes and which pixels it reads
     # forward passes of which only a part is computed
@@ -40,6 +40,7 @@ MAY_IMPORT_A_METHOD: set[tuple[str, str]] = {
     ("report_file", "scripts"),
     ("report_file", "words"),
     # it puts that on a page
+    ("strongest", "receptive_field"),  # which patch of the picture a unit sees
 }
 ENTRY = "vizcore/__main__.py"  # the command line: it stands on top, as app.py does, and nothing imports it
 

@@ -493,6 +493,18 @@ def test_copies_have_the_size_of_the_photo_and_leave_it_unchanged(cat):
     np.testing.assert_array_equal(cat, before)
 
 
+def test_one_copy_by_itself_is_the_one_among_all(cat):
+    photo = thumbnail(cat, 90)
+    for place, copy in enumerate(augment.variants(photo, 6, seed=4)):
+        np.testing.assert_array_equal(augment.variant(photo, place, 4), copy)
+
+
+@pytest.mark.parametrize(("place", "seed"), [(-1, 0), (1000, 0), (2.0, 0), (0, -1)])
+def test_a_copy_that_is_none_is_refused(place, seed):
+    with pytest.raises(BadParameter, match="it must be a whole number from 0"):
+        augment.variant(PHOTOS[0], place, seed)
+
+
 def test_the_seed_decides_the_copies_and_a_larger_count_only_adds_to_them(cat):
     photo = cat[::4, ::4]
     three, five, other = (augment.variants(photo, *how) for how in ((3, 1), (5, 1), (3, 2)))

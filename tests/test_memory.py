@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from app_pages import memory
+from app_pages.looks_for import KEPT
+from models import load_model
+from vizcore.anatomy import BYTES, anatomy
 
 pytestmark = pytest.mark.slow
 
@@ -49,6 +52,20 @@ def features_of(model, count):
     pictures = np.random.default_rng(0).integers(0, 256, (count, 160, 160, 3)).astype(np.uint8)
     extract_features(model, list(pictures), model.layers["features"])
 
+def strongest_of(model, count, layer):
+    import numpy as np
+    from vizcore.strongest import strongest_patches
+    pictures = np.random.default_rng(0).integers(0, 256, (count, 160, 190, 3)).astype(np.uint8)
+    strongest_patches(model, list(pictures), layer)
+
+def climbed(model, layer, count):
+    from vizcore.maximisation import Objective, maximise
+    maximise(model, Objective(layer, channel=1), count=count, steps=2)
+
+def sent_back(model, layer):
+    from vizcore.projection import projection
+    projection(model, pixels, layer, 1, 5, 6)
+
 torch.set_num_threads(1)
 model = MODEL
 pixels = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
@@ -83,6 +100,9 @@ SMALL_LIMIT = 400  # where the parameters take no more than memory.SMALL_MB
         ("load_model('efficientnet_lite2')", "occlusion(model, torch.rand(1, 3, 260, 260), 281, 64, 32)"),
         ("load_model('googlenet', weights=None)", "occlusion(model, pixels, 281, 64, 32, progress=stop_after(40))"),
         ("load_model('efficientnet_lite2')", "features_of(model, 60)"),
+        (LITE, "strongest_of(model, 60, 'blocks.1.0.conv_pw')"),  # 96 channels of 112 × 112
+        (LITE, "sent_back(model, 'blocks.6')"),
+        (LITE, "climbed(model, 'blocks.6', 1)"),
         (LITE, "cam(model, pixels, 281, 'ablation_cam')"),
     ],
 )
@@ -108,10 +128,22 @@ def test_no_method_takes_more_with_a_small_network_than_a_long_turn_is_given(mod
         (VGG, "estimate_occlusion(model, pixels, [281, 282], 32, 16)"),
         (LITE, "cam(model, pixels, 281, 'eigen_cam', 'blocks.1.0.bn1')"),
         (LITE, "cam(model, pixels, 281, 'grad_cam', 'conv_stem')"),
+        (VGG, "strongest_of(model, 24, 'features.1')"),  # 64 channels of 224 × 224
+        (VGG, "sent_back(model, 'features.29')"),
+        (VGG, "climbed(model, 'features.29', 1)"),
     ],
 )
 def test_no_method_takes_more_than_its_bound(model: str, call: str) -> None:
     assert 1 < megabytes_above_the_model(model, call) < LIMIT
+
+
+@pytest.mark.parametrize("model", [LITE, VGG])
+def test_four_pictures_at_once_take_no_more_than_their_price_says(model: str) -> None:
+    layer = "blocks.6" if model == LITE else "features.29"
+    one, four = (megabytes_above_the_model(model, f"climbed(model, {layer!r}, {count})") for count in (1, 4))
+    network = load_model("efficientnet_lite0") if model == LITE else load_model("vgg16", weights=None)
+    besides = 3 * KEPT * BYTES * anatomy(network).activations / 10**6
+    assert one + besides / 2 < four < one + besides
 
 
 def test_memory_grows_with_the_batch_and_so_the_measurement_sees_it() -> None:

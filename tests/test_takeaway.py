@@ -146,8 +146,52 @@ def test_the_python_of_what_a_channel_looks_for_makes_that_picture() -> None:
     app = visit("layers", model="PhotoNet", layer="act1", channel="9")
     app.button(key="compute looks for").click().run()
     (script,) = scripts(app, "maximise(")
-    shown = common.recall(("looks for", chosen(app).model.title, "act1", 9, looks_for.STEPS))
+    shown = common.recall(("looks for", chosen(app).model.title, "channel", "act1", 9, looks_for.STEPS))
     np.testing.assert_allclose(results_of(script)["picture"], shown.pictures[0], atol=0.02)
+
+
+@pytest.mark.parametrize("kind", ["unit", "class", "four", "dream"])
+def test_the_python_of_each_other_picture_that_a_channel_looks_for_makes_it(kind: str) -> None:
+    app = visit("layers", model="PhotoNet", layer="conv2", channel="9", looks_for=looks_for.TITLES[kind])
+    app.button(key="compute looks for").click().run()
+    assert not app.exception
+    here, call = chosen(app), "dream(" if kind == "dream" else "maximise("
+    (script,) = scripts(app, call)
+    (maps,) = views.maps_of(here, "conv2")
+    shown = common.recall(looks_for.Wish(here, kind, maps, 9).key)
+    made = results_of(script)["found"]
+    assert made.params == shown.params
+    np.testing.assert_allclose(made.values, shown.values, rtol=0.05, atol=0.05)
+    facts = json.loads(str(np.load(io.BytesIO(to_npz(shown)), allow_pickle=False)["facts"]))
+    assert facts["objective"]["layer"] == (None if kind == "class" else "conv2")
+
+
+@pytest.mark.parametrize(
+    ("model", "query"),
+    [
+        ("PhotoNet", {"layer": "act2", "channel": "5", "copies": "5", "projection": "Guided backpropagation"}),
+        ("LeNet-5", {"layer": "conv2", "channel": "3", "digits": "200", "projection": "Gradient"}),
+    ],
+)
+def test_the_python_of_the_pictures_that_excite_a_channel_finds_them(model: str, query: dict[str, str]) -> None:
+    app = visit("layers", model=model, **query)
+    app.button(key="compute exciting").click().run()
+    assert not app.exception
+    here, layer, channel = chosen(app), query["layer"], int(query["channel"])
+    choice = picture_sets.of_digits(200) if model == "LeNet-5" else picture_sets.of_copies(5)
+    (script,) = scripts(app, "strongest_patches(")
+    done = results_of(script)
+    shown = common.recall(("strongest", here.model.title, choice.key, layer)).of(channel)
+    for name in ("pictures", "places", "boxes"):
+        np.testing.assert_array_equal(getattr(done["found"], name), getattr(shown, name))
+    np.testing.assert_allclose(done["found"].activations, shown.activations, rtol=1e-4)
+    method = {"Gradient": "gradient", "Guided backpropagation": "guided_backpropagation"}[query["projection"]]
+    sent = common.recall(("projections", here.model.title, choice.key, layer, channel, method))
+    for made, whole, (left, top, right, bottom) in zip(done["projections"], sent.values, shown.boxes[0], strict=True):
+        np.testing.assert_allclose(made, whole[:, top:bottom, left:right], rtol=1e-3, atol=1e-5)
+    assert [patch.shape[1:] for patch in done["patches"]] == [
+        (bottom - top, right - left) for left, top, right, bottom in shown.boxes[0]
+    ]
 
 
 def test_the_python_of_occlusion_gives_the_heatmap_on_the_page() -> None:

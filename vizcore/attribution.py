@@ -3,8 +3,7 @@
 With x the picture in [0, 1] and s the target's logit, the gradient ∂s/∂x (Simonyan, Vedaldi & Zisserman, *Deep Inside
 Convolutional Networks*, 2014) is what all others start from. Guided backpropagation (Springenberg et al., *Striving for
 Simplicity*, 2015) and the deconvnet (Zeiler & Fergus, *Visualizing and Understanding Convolutional Networks*, ECCV
-2014) change what goes back through ReLUs: not by hooks on modules, which miss the functional ones and leave the plain
-gradient where a net has no other, but wherever a ReLU is called.
+2014) change what goes back through ReLUs, by `vizcore.relu_rules`.
 
 Values are raw, in pixel space and signed: normalisation lies inside of what is differentiated.
 """
@@ -12,8 +11,8 @@ Values are raw, in pixel space and signed: normalisation lies inside of what is 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -22,7 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from vizcore.records import (
     Attribution,
@@ -35,6 +33,7 @@ from vizcore.records import (
     check_target,
     check_whole,
 )
+from vizcore.relu_rules import RULES, Rule, at_relus
 
 BASELINES = ("black", "grey", "mean")
 SAMPLES, NOISE = 32, 0.15
@@ -102,7 +101,7 @@ def attribution(
         params |= {"samples": check_whole("samples", samples, 1, 10_000), "noise": noise, "seed": seed}
         values = _smooth(ask, pixels, samples, noise, check_whole("seed", seed, 0, 2**63 - 1))
     else:
-        values = ask.of(pixels, rule=_RULES.get(method))
+        values = ask.of(pixels, rule=RULES.get(method))
         if method == "gradient_x_input":
             values = values * pixels.to(values)
     if not torch.isfinite(values).all():
@@ -152,11 +151,11 @@ class _Gradients:
         self.model, self.target, self.batch_size, self._progress = model, target, batch_size, progress
         self.planned, self.done = 1, 0
 
-    def of(self, pixels: Tensor, rule: _Rule | None = None) -> Tensor:
+    def of(self, pixels: Tensor, rule: Rule | None = None) -> Tensor:
         """(N, 3, H, W) float64, of N pictures that are handed in at once."""
         with torch.inference_mode(False), torch.enable_grad(), self.model.lock:
             pixels = pixels.detach().clone().requires_grad_()
-            with _at_relus(self.model, rule) if rule else nullcontext():
+            with at_relus(self.model, rule) if rule else nullcontext():
                 scores = self.model.logits(pixels)
                 score = scores[:, check_target(self.model, self.target, scores.shape[1])].sum()
                 if not score.requires_grad:
@@ -264,90 +263,6 @@ def _smooth(ask: _Gradients, pixels: Tensor, samples: int, noise: float, seed: i
 
     ask.planned = samples
     return ask.weighted(noisy, torch.full((samples,), 1 / samples, dtype=torch.float64))
-
-
-# -- rules at ReLUs --------------------------------------------------------------------------------------------------
-
-_Rule = Callable[[Tensor, Tensor], Tensor]  # what goes back, by what comes back and where the ReLU let it through
-
-
-def guided(back: Tensor, passed: Tensor) -> Tensor:
-    return F.relu(back) * passed
-
-
-def deconvnet(back: Tensor, passed: Tensor) -> Tensor:
-    return F.relu(back)
-
-
-_RULES: Mapping[str, _Rule] = {"guided_backpropagation": guided, "deconvnet": deconvnet}
-
-
-class _Ruled(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, given: Tensor, low: float, high: float, rule: _Rule) -> Tensor:
-        ctx.rule = rule
-        ctx.save_for_backward((given > low) & (given < high))
-        return given.clamp(low, high)
-
-    @staticmethod
-    def backward(ctx: Any, back: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
-        (passed,) = ctx.saved_tensors
-        return ctx.rule(back, passed), None, None, None
-
-
-def _bounds(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[float, float] | None:
-    """From where to where a call is a ReLU: 0 to infinity, or 0 to 6; None where it is none."""
-    if function in (F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_):
-        return 0.0, float("inf")
-    if function is F.relu6:
-        return 0.0, 6.0
-    if function in (F.hardtanh, F.hardtanh_):
-        low = kwargs.get("min_val", args[1] if len(args) > 1 else -1.0)
-        high = kwargs.get("max_val", args[2] if len(args) > 2 else 1.0)
-        return (float(low), float(high)) if low == 0 else None
-    if function in (torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_, torch.clamp_min, Tensor.clamp_min):
-        low = kwargs.get("min", args[1] if len(args) > 1 else None)
-        high = kwargs.get("max", args[2] if len(args) > 2 else None)
-        plain = isinstance(low, (int, float)) and low == 0 and (high is None or isinstance(high, (int, float)))
-        return (0.0, float("inf") if high is None else float(high)) if plain else None
-    return None
-
-
-def _is_in_place(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    place = {F.relu: 1, F.relu6: 1, F.hardtanh: 3}.get(function)
-    asked = place is not None and len(args) > place and bool(args[place])
-    return asked or bool(kwargs.get("inplace")) or getattr(function, "__name__", "").endswith("_")
-
-
-class _AtRelus(TorchFunctionMode):
-    """While it lasts, every ReLU that this thread calls sends back what the rule says."""
-
-    def __init__(self, rule: _Rule) -> None:
-        super().__init__()
-        self._rule, self.met = rule, 0
-
-    def __torch_function__(
-        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        given = args[0] if args else kwargs.get("input")
-        bounds = _bounds(function, args, kwargs)
-        if bounds is None or not isinstance(given, Tensor) or not given.requires_grad:
-            return function(*args, **kwargs)
-        self.met += 1
-        answer = _Ruled.apply(given, *bounds, self._rule)  # type: ignore[no-untyped-call]
-        return given.copy_(answer) if _is_in_place(function, args, kwargs) else answer
-
-
-@contextmanager
-def _at_relus(model: Model, rule: _Rule) -> Iterator[None]:
-    with _AtRelus(rule) as relus:
-        yield
-    if not relus.met:
-        raise UnsupportedModel(
-            f"This method changes what goes back through ReLUs, and {model.title} calls none: its map would be the "
-            "plain gradient. Take “gradient” or “integrated_gradients”."
-        )
 
 
 ATTRIBUTION_METHODS: Mapping[str, AttributionMethod] = MappingProxyType(

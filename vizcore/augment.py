@@ -8,6 +8,7 @@ with Convolutions", section 6), moderate in strength.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageEnhance
@@ -18,6 +19,7 @@ from vizcore.records import check_whole
 AREA = (0.35, 1.0)  # share of the photo that a copy keeps
 ASPECT = (3 / 4, 4 / 3)  # width / height of the cut, relative to the photo's own
 LIGHT = 0.3  # brightness, contrast and saturation: times 0.7 to 1.3
+ENHANCERS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 HUE = 0.02  # turns of the colour wheel, either way
 
 
@@ -29,21 +31,46 @@ def variants(photo: np.ndarray, count: int, seed: int) -> list[np.ndarray]:
     30 %, the hue by at most 2 % of a turn. The same photo and ``seed`` (0 to 2**32 − 1) give the same copies, and the
     first ones do not depend on ``count``. Raises BadImage for another array.
     """
-    photo = check_photo(photo)
+    picture = Image.fromarray(check_photo(photo))
     check_whole("count", count, 1, 1000)
     check_whole("seed", seed, 0, 2**32 - 1)
     random = np.random.default_rng(seed)
-    picture = Image.fromarray(photo)
-    return [np.asarray(_copy(picture, random)) for _ in range(count)]
+    return [_copy(picture, _drawn(picture.size, random)) for _ in range(count)]
 
 
-def _copy(picture: Image.Image, random: np.random.Generator) -> Image.Image:
-    copy = picture.resize(picture.size, Image.Resampling.BICUBIC, box=_cut(picture.size, random))
-    if random.random() < 0.5:
+def variant(photo: np.ndarray, place: int, seed: int) -> np.ndarray:
+    """The copy at ``place`` (0 to 999) of `variants`, made without the others."""
+    picture = Image.fromarray(check_photo(photo))
+    check_whole("place", place, 0, 999)
+    check_whole("seed", seed, 0, 2**32 - 1)
+    random = np.random.default_rng(seed)
+    return _copy(picture, [_drawn(picture.size, random) for _ in range(place + 1)][place])
+
+
+class _Change(NamedTuple):
+    """What is done to one copy: the part that is kept, and how often brighter, in contrast and in colour."""
+
+    cut: tuple[float, float, float, float]
+    is_mirrored: bool
+    light: tuple[float, ...]
+    hue: float
+
+
+def _drawn(size: tuple[int, int], random: np.random.Generator) -> _Change:
+    """In this order: the copies that a seed gives depend on it."""
+    cut = _cut(size, random)
+    is_mirrored = bool(random.random() < 0.5)
+    light = tuple(random.uniform(1 - LIGHT, 1 + LIGHT) for _ in ENHANCERS)
+    return _Change(cut, is_mirrored, light, random.uniform(-HUE, HUE))
+
+
+def _copy(picture: Image.Image, change: _Change) -> np.ndarray:
+    copy = picture.resize(picture.size, Image.Resampling.BICUBIC, box=change.cut)
+    if change.is_mirrored:
         copy = copy.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    for enhancer in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-        copy = enhancer(copy).enhance(random.uniform(1 - LIGHT, 1 + LIGHT))
-    return _turn_hue(copy, random.uniform(-HUE, HUE))
+    for enhancer, strength in zip(ENHANCERS, change.light, strict=True):
+        copy = enhancer(copy).enhance(strength)
+    return np.asarray(_turn_hue(copy, change.hue))
 
 
 def _cut(size: tuple[int, int], random: np.random.Generator) -> tuple[float, float, float, float]:

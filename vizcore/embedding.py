@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from vizcore import hooks, images
+from vizcore.images import Pictures
 from vizcore.records import (
     GREY_FROM_RGB,
     BadParameter,
@@ -27,7 +27,6 @@ from vizcore.records import (
     Model,
     Progress,
     UnsupportedModel,
-    check_pixels,
     check_whole,
 )
 
@@ -38,8 +37,6 @@ MOMENTUM = 0.8
 REPORT_EVERY = 10
 NEIGHBOURS = 5
 CHUNK_BYTES = 2**25
-
-Pictures = Sequence[np.ndarray] | Tensor
 
 
 def extract_features(
@@ -243,24 +240,8 @@ def _in_batches(
     progress: Progress | None,
 ) -> np.ndarray:
     """``numbers`` of the pixels of every picture, in batches: (n, d) float32."""
-    if isinstance(pictures, Tensor):
-        check_pixels(pictures)
-    elif isinstance(pictures, np.ndarray) and pictures.ndim != 4:
-        raise BadParameter(
-            f"pictures is one array of the shape {pictures.shape}; it must be a list of arrays (H, W, 3), or one array "
-            "(N, H, W, 3)."
-        )
-    if not len(pictures):
-        raise BadParameter("pictures is empty; bring at least one picture.")
-    rows = []
-    for start in range(0, len(pictures), batch_size):
-        batch = pictures[start : start + batch_size]
-        if not isinstance(batch, Tensor):
-            batch = torch.cat([images.prepare(photo, model).pixels for photo in batch])  # (b, 3, h, w)
-        rows.append(numbers(batch).float().cpu().numpy())
-        if progress is not None:
-            progress(start + len(batch), len(pictures))
-    return np.concatenate(rows)
+    batches = images.in_batches(pictures, model, batch_size, progress)
+    return np.concatenate([numbers(batch).float().cpu().numpy() for batch in batches])
 
 
 def _one_vector_each(model: Model, layer: str, output: Tensor) -> Tensor:

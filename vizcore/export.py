@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import fields
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,8 @@ def to_npz(record: Scores | Heatmap | ActivationMaps | Filters | Embedding, **fa
         value = getattr(record, field.name)
         if isinstance(value, np.ndarray):
             arrays[field.name] = value
+        elif is_dataclass(value) and not isinstance(value, type):
+            words[field.name] = asdict(value)
         else:
             words[field.name] = dict(value) if field.name == "params" else value
     file = io.BytesIO()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +32,7 @@ from vizcore.photos import (
     read_image,
     reduced_size,
 )
-from vizcore.records import BadParameter, Heatmap, Model, check_whole
+from vizcore.records import BadParameter, Heatmap, Model, Progress, check_pixels, check_whole
 
 __all__ = [
     "MAX_ASPECT",
@@ -41,11 +42,13 @@ __all__ = [
     "Box",
     "Montage",
     "Photo",
+    "Pictures",
     "Scale",
     "View",
     "check_photo",
     "colour_bar",
     "frame",
+    "in_batches",
     "montage",
     "open_photo",
     "overlay",
@@ -59,6 +62,7 @@ __all__ = [
 ]
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the photo; right and bottom are outside
+Pictures = Sequence[np.ndarray] | Tensor  # uint8 (H, W, 3) of any sizes each, or a float tensor (N, 3, H, W) in [0, 1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +102,30 @@ def prepare(photo: np.ndarray, model: Model) -> View:
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].contiguous().float() / 255  # (1, 3, h, w)
     box = [round(side) for side in part]
     return View(pixels, (box[0], box[1], max(box[2], box[0] + 1), max(box[3], box[1] + 1)))
+
+
+def in_batches(pictures: Pictures, model: Model, batch_size: int, progress: Progress | None) -> Iterator[Tensor]:
+    """The pixels (b, 3, h, w) of at most ``batch_size`` pictures at a time, so that no more are held than these.
+
+    Photos are cut by `prepare`, a tensor is handed on as it is. ``progress`` counts the pictures, and is called when
+    the next batch is asked for. Raises BadParameter for an empty set, or one that is none.
+    """
+    if isinstance(pictures, Tensor):
+        check_pixels(pictures)
+    elif isinstance(pictures, np.ndarray) and pictures.ndim != 4:
+        raise BadParameter(
+            f"pictures is one array of the shape {pictures.shape}; it must be a list of arrays (H, W, 3), or one array "
+            "(N, H, W, 3)."
+        )
+    if not len(pictures):
+        raise BadParameter("pictures is empty; bring at least one picture.")
+    for start in range(0, len(pictures), batch_size):
+        batch = pictures[start : start + batch_size]
+        if not isinstance(batch, Tensor):
+            batch = torch.cat([prepare(photo, model).pixels for photo in batch])  # (b, 3, h, w)
+        yield batch
+        if progress is not None:
+            progress(start + len(batch), len(pictures))
 
 
 def overlay(
