@@ -38,6 +38,7 @@ TESTS = {  # of each file that refuses what people bring or ask for: what pytest
     "vizcore/superpixels.py": ("test_superpixels.py",),
     "vizcore/attribution.py": ("test_attribution.py",),
     "vizcore/faithfulness.py": ("test_faithfulness.py",),
+    "vizcore/advice.py": ("test_advice.py -k refused or point or stands or beyond",),
     "vizcore/imputation.py": ("test_faithfulness.py",),
     "vizcore/filters.py": ("test_filters.py", "test_contract.py -k without_memory"),
     "vizcore/randomisation.py": ("test_randomisation.py -k refused or verdict or everywhere",),

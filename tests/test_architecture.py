@@ -29,6 +29,7 @@ MAY_IMPORT_A_METHOD: set[tuple[str, str]] = {
         for method in ("activations", "anatomy", "arithmetic", "attribution", "cam", "embedding", "filters")
     ),
     # it tries each of them
+    ("advice", "faithfulness"),  # it asks the same of every layer's map
 }
 
 HOOKS = {

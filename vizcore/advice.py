@@ -1,0 +1,202 @@
+"""Advice: at which layer does the map of a class point at what the score hangs on?
+
+The maps of a class at several layers differ in size, in what a place sees, and in where they point. Each is judged as
+`vizcore.faithfulness` judges a heatmap (Petsiuk, Das & Saenko, *RISE*, BMVC 2018): its merit is the area under the
+insertion curve less the area under the deletion curve, a difference of mean probabilities, from −1 to 1 and larger the
+better. Both use one filling, so that the two curves have their ends in common.
+
+How large a difference has to be is asked of the same maps pushed to random places, which differ in nothing but where
+they point. The standard deviation s of their merits, pooled over the layers, says what chance makes of a place; layers
+are told apart, and a map from its own in random places, only beyond what two of them differ by 95 times of 100
+(Student's t). Where the best layer is not that far ahead of the next there is no advice, and that is said.
+
+Weaknesses: the test is strict, as maps that all point well may differ for a reason and by less; it takes the best of
+several, which chance favours; it is of one picture, one class and one filling; and coarse maps take pixels out in
+one piece, which keeps insertion high, where fine ones sprinkle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from scipy.special import stdtrit
+from torch import Tensor
+
+from vizcore.faithfulness import CHANCE, KINDS, curves, order_of, passes
+from vizcore.records import BadParameter, Heatmap, Model, Progress, check_whole
+
+STEPS, MOVES = 8, 3  # of a curve; random places of each map
+
+
+@dataclass(frozen=True, eq=False)
+class LayerMerit:
+    """One layer's map of ``size`` (h, w): the areas of its ``deletion`` and ``insertion`` curves, mean probabilities,
+    and ``moved``, the merits of the same map in random places. A map that is the same everywhere puts no order on the
+    pixels: both areas are NaN, and ``moved`` is empty."""
+
+    layer: str
+    size: tuple[int, int]
+    deletion: float
+    insertion: float
+    moved: tuple[float, ...]
+
+    @property
+    def merit(self) -> float:
+        """Insertion less deletion, −1 to 1: larger is better."""
+        return self.insertion - self.deletion
+
+    @property
+    def lead(self) -> float:
+        """By how much it is better than the same map in random places, on average; NaN where there are none."""
+        return self.merit - float(np.mean(self.moved)) if self.moved else float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class Advice:
+    """The ``layers`` in the order in which they were asked; ``params`` hold every option needed to do it again."""
+
+    layers: tuple[LayerMerit, ...]
+    model_name: str
+    target: int
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the merit of a map in random places, pooled over the layers."""
+        return float(np.sqrt(np.mean([np.var(one.moved, ddof=1) for one in self._pointing]))) if self._pointing else 0.0
+
+    @property
+    def chance(self) -> float:
+        """So far apart two merits are by chance, 95 times of 100."""
+        return self._beyond(1.0)
+
+    @property
+    def ranking(self) -> tuple[LayerMerit, ...]:
+        """The layers whose maps point somewhere, the best first."""
+        return tuple(sorted(self._pointing, key=lambda one: -one.merit))
+
+    @property
+    def good(self) -> tuple[LayerMerit, ...]:
+        """Of `ranking`, those that do better than themselves in random places, beyond chance."""
+        return tuple(one for one in self.ranking if one.lead > self._beyond(1 / len(one.moved)))
+
+    @property
+    def advised(self) -> LayerMerit | None:
+        """The best layer, where its map is better than itself in random places and than that of any other layer, both
+        beyond chance; else None."""
+        if not self.good or self.good[0] is not self.ranking[0]:
+            return None
+        best, *others = self.ranking
+        return None if others and best.merit - others[0].merit <= self.chance else best
+
+    @property
+    def sentence(self) -> str:
+        """The advice with its measured reason, or why there is none."""
+        if not self.ranking:
+            return "No layer is advised: each map is the same everywhere, and points nowhere."
+        best, *others = self.ranking
+        merit = f"insertion less deletion is {_number(best.merit)}"
+        if best not in self.good:
+            return (
+                f"No layer is advised: even at {best.layer}, the best, where {merit}, the map does no better than "
+                f"itself in random places beyond chance (it leads by {_number(best.lead)})."
+            )
+        if advised := self.advised:
+            beyond = f", the next, {others[0].layer}, has {_number(others[0].merit)}" if others else ""
+            return (
+                f"We advise {advised.layer}: there {merit}{beyond}, and chance makes a difference of "
+                f"±{_number(self.chance)}."
+            )
+        close = [one.layer for one in others if best.merit - one.merit <= self.chance]
+        return (
+            f"No layer stands out: at {best.layer}, the best, {merit}, and within chance of it, ±"
+            f"{_number(self.chance)}, {'is' if len(close) == 1 else 'are'} {_listed(close)}."
+        )
+
+    @property
+    def _pointing(self) -> tuple[LayerMerit, ...]:
+        return tuple(one for one in self.layers if one.moved)
+
+    def _beyond(self, share: float) -> float:
+        """How far chance puts one merit from the mean of 1 / ``share`` others, 95 times of 100."""
+        freedom = sum(len(one.moved) - 1 for one in self._pointing)
+        return float(stdtrit(freedom, 1 - CHANCE / 2)) * self.spread * (1 + share) ** 0.5 if freedom else 0.0
+
+
+def advise(
+    model: Model,
+    pixels: Tensor,
+    target: int,
+    maps: Mapping[str, Heatmap | np.ndarray],
+    *,
+    steps: int = STEPS,
+    moves: int = MOVES,
+    filling: str = "blur",
+    seed: int = 0,
+    batch_size: int = 8,
+    progress: Progress | None = None,
+) -> Advice:
+    """Which layer's map of ``target`` to believe on one picture, ``pixels`` (1, 3, H, W) in [0, 1].
+
+    ``maps`` are (h, w) by the name of their layer, larger = more, as `cam.cam_of_layers` gives them. ``steps`` are
+    those of each curve, ``moves`` the random places of each map, drawn from ``seed``, and ``filling`` stands in for
+    missing pixels, as in `faithfulness.curves`. A map that is the same everywhere is not asked.
+
+    Cost: `passes_of` forward passes, which ``progress`` counts. Raises BadParameter.
+    """
+    if not maps:
+        raise BadParameter("maps is empty; it must hold the map of one layer or more, by name.")
+    values = {layer: np.asarray(one.values if isinstance(one, Heatmap) else one) for layer, one in maps.items()}
+    for one in values.values():
+        order_of(one)  # refuses what is no map
+    varied = [layer for layer, one in values.items() if np.ptp(one)]
+    each = passes(steps, controls=("moved",), random_orders=moves)
+    options: dict[str, Any] = {"steps": steps, "filling": filling, "seed": seed}
+    areas: dict[tuple[str, str], tuple[float, ...]] = {}
+    for number, (layer, kind) in enumerate(product(varied, KINDS)):
+        found = curves(
+            model,
+            pixels,
+            target,
+            values[layer],
+            kind=kind,
+            controls=("moved",),
+            random_orders=moves,
+            batch_size=batch_size,
+            progress=_behind(progress, number * each, len(KINDS) * len(varied) * each),
+            **options,
+        )
+        areas[layer, kind] = (found.curve.area, *(moved.area for moved in found.controls["moved"]))
+    nothing = (float("nan"),)
+    merits = []
+    for layer, one in values.items():
+        down, up = (areas.get((layer, kind), nothing) for kind in KINDS)
+        moved = tuple(rise - fall for fall, rise in zip(down[1:], up[1:], strict=True))
+        merits.append(LayerMerit(layer, (one.shape[0], one.shape[1]), down[0], up[0], moved))
+    return Advice(tuple(merits), model.name, int(target), MappingProxyType({**options, "moves": moves}))
+
+
+def passes_of(layers: int, *, steps: int = STEPS, moves: int = MOVES) -> int:
+    """How many forward passes `advise` takes for the maps of so many layers. Raises BadParameter."""
+    check_whole("layers", layers, 0, 100_000)
+    return layers * len(KINDS) * passes(steps, controls=("moved",), random_orders=moves)
+
+
+def _behind(progress: Progress | None, before: int, total: int) -> Progress | None:
+    """``progress`` of a part of the work, as one of the whole."""
+    return None if progress is None else lambda done, _: progress(before + done, total)
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")
+
+
+def _listed(names: list[str]) -> str:
+    """ "a, b and c"; of many, the first four."""
+    shown = names if len(names) <= 5 else [*names[:4], f"{len(names) - 4} more"]
+    return f"{', '.join(shown[:-1])} and {shown[-1]}" if len(shown) > 1 else shown[0]
