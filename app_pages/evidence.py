@@ -1,9 +1,18 @@
 """Evidence: whether a heatmap can be believed. The score without what it points at, the net without what it has
-learned, other methods, another class."""
+learned, other methods, another class, another layer."""
 
 import streamlit as st
 
-from app_pages import common, evidence_agreement, evidence_cascade, evidence_curves, evidence_rival, takeaway, views
+from app_pages import (
+    common,
+    evidence_agreement,
+    evidence_cascade,
+    evidence_curves,
+    evidence_layers,
+    evidence_rival,
+    takeaway,
+    views,
+)
 from app_pages.explained import METHODS, Explained
 from app_pages.pixelwise import choose_view
 from vizcore.records import Heatmap, LensError
@@ -17,6 +26,7 @@ QUESTIONS = {
     "Randomise weights": evidence_cascade.show,
     "Other methods": evidence_agreement.show,
     "Another class": evidence_rival.show,
+    "Another layer": evidence_layers.show,
 }
 
 
@@ -67,7 +77,7 @@ try:
         heat = explained.heat()
         show_map(explained.title, heat)
     with right:
-        question = st.segmented_control(
+        question = st.pills(
             "Question",
             list(QUESTIONS),
             default=next(iter(QUESTIONS)),

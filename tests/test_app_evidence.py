@@ -7,8 +7,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from test_app import chosen, compute_all, saying, texts, visit
 
-from app_pages import common, evidence_cascade
+from app_pages import common, evidence_cascade, evidence_layers, views
 from app_pages.explained import METHODS, Explained
+from vizcore.advice import passes_of
+from vizcore.cam import cam
 from vizcore.faithfulness import curves
 from vizcore.randomisation import cascade
 from vizcore.records import LensError
@@ -90,6 +92,50 @@ def test_another_class_is_shown_on_one_scale_with_the_difference() -> None:
     saying(app, "Their rank correlation is")
     app = evidence("Another class", "Eigen-CAM")
     saying(app, "this method does not know the class")
+
+
+def test_every_stage_is_shown_with_its_size_and_what_it_sees_and_the_best_is_told_when_asked() -> None:
+    app = evidence("Another layer")
+    stages = [stage.name for stage in views.stages_of(chosen(app))]
+    assert len(stages) == 16
+    for name in stages:
+        saying(app, f"**{name}**")
+    saying(app, common.plain("16 × 16 places; each sees 12 × 12 pixels"))
+    saying(app, common.plain("8 × 8 places; each sees the whole picture"))
+    here = chosen(app)
+    heats = [common.recall(views.heat_key(here, "grad_cam", here.target, stage)) for stage in stages]
+    saying(app, f"{passes_of(sum(heat.values.any() for heat in heats)):,} passes, about")
+    compute_all(app)
+    found = common.recall(("advice", here.model.title, here.digest, "grad_cam", here.target, tuple(stages)))
+    said = [element.value for kind in (app.success, app.info) for element in kind]
+    assert common.plain(found.sentence) in said
+    for one in found.layers:
+        saying(app, common.plain(evidence_layers.words_of_merit(one)))
+
+
+def test_a_layer_of_the_strip_can_be_chosen_and_what_is_known_of_all_stays_known() -> None:
+    app = compute_all(evidence("Another layer", model="LeNet-5"))
+    app.button(key="use conv2").click().run()
+    assert not app.exception
+    assert app.selectbox(key="evidence_layer").value == "conv2"
+    assert "use conv2" not in [button.key for button in app.button]
+    assert not [button.key for button in app.button if str(button.key).startswith("compute")]
+
+
+def test_the_maps_of_the_strip_are_those_of_each_layer_alone() -> None:
+    app = evidence("Another layer", "HiResCAM")
+    here = chosen(app)
+    for layer in ("conv1", "block2", "act4"):
+        shown = common.recall(views.heat_key(here, "hires_cam", here.target, layer))
+        alone = cam(here.model, here.view.pixels, here.target, "hires_cam", layer)
+        np.testing.assert_allclose(shown.values, alone.values, rtol=1e-4, atol=1e-6 * np.abs(alone.values).max())
+
+
+def test_a_method_without_layers_says_so_and_a_layer_that_does_not_allow_the_method_says_why() -> None:
+    saying(evidence("Another layer", "Gradient"), "has no layer to choose")
+    app = evidence("Another layer", "CAM")
+    saying(app, "**act4**")
+    assert any("global average pooling" in text for text in texts(app))
 
 
 def test_behind_a_learned_warp_the_pixels_go_where_the_map_is_shown() -> None:

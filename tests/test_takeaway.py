@@ -127,6 +127,18 @@ def test_the_python_of_each_kind_of_evidence_gives_what_is_on_the_page(method: s
     np.testing.assert_allclose(done["difference"], mine.values - other.values, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("model", ["PhotoNet", "Spatial-transformer LeNet"])
+def test_the_python_of_the_layers_gives_the_advice_on_the_page(model: str) -> None:
+    app = compute_all(visit("evidence", model=model, question="Another layer"))
+    (script,) = scripts(app, "advise(")
+    here, done = chosen(app), results_of(script)
+    shown = common.recall(("advice", here.model.title, here.digest, "grad_cam", here.target, tuple(done["maps"])))
+    for made, one in zip(done["found"].layers, shown.layers, strict=True):
+        assert (made.layer, made.size) == (one.layer, one.size)
+        np.testing.assert_allclose([made.merit, *made.moved], [one.merit, *one.moved], rtol=1e-3, atol=2e-3)
+    assert done["found"].params == shown.params
+
+
 @pytest.mark.parametrize("method", ["superpixel_ablation", "rise"])
 def test_the_python_of_a_method_that_hides_other_parts_gives_the_map_on_the_page(method: str) -> None:
     app = visit("heatmaps", model="PhotoNet")
