@@ -1,5 +1,5 @@
 """Evidence: whether a heatmap can be believed. The score without what it points at, the net without what it has
-learned, other methods, another class, another layer."""
+learned, other methods, another class, another layer, a picture that fools the net."""
 
 import streamlit as st
 
@@ -8,6 +8,7 @@ from app_pages import (
     evidence_agreement,
     evidence_cascade,
     evidence_curves,
+    evidence_fooled,
     evidence_layers,
     evidence_rival,
     takeaway,
@@ -27,6 +28,7 @@ QUESTIONS = {
     "Other methods": evidence_agreement.show,
     "Another class": evidence_rival.show,
     "Another layer": evidence_layers.show,
+    "A fooled network": evidence_fooled.show,
 }
 
 
@@ -85,6 +87,7 @@ try:
             key="question",
             bind="query-params",
             label_visibility="collapsed",
+            wrap=True,
         )
         QUESTIONS[question](explained)
 except LensError as refusal:

@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from app_pages import common, takeaway, views
+from app_pages.evidence_curves import FILLED_IN, SHOWN_AS, choose_filling
 from app_pages.explained import Explained
 from vizcore.advice import Advice, LayerMerit, advise, passes_of
 from vizcore.cam import CAM_METHODS, cam_of_layers
@@ -24,15 +25,16 @@ HAVE_LAYERS = tuple(name for name, row in CAM_METHODS.items() if row.needs != "p
 
 @dataclass(frozen=True)
 class Strip:
-    """The map of one class at each of ``layers``, dotted names."""
+    """The map of one class at each of ``layers``, dotted names, judged with ``filling`` for missing pixels."""
 
     explained: Explained
     layers: tuple[str, ...]
+    filling: str
 
     @property
     def key(self) -> tuple[object, ...]:
         here = self.explained.here
-        return "advice", here.model.title, here.digest, self.explained.method, here.target, self.layers
+        return "advice", here.model.title, here.digest, self.explained.method, here.target, self.layers, self.filling
 
     @property
     def seconds(self) -> float:
@@ -78,7 +80,8 @@ def show(explained: Explained) -> None:
         st.info(common.plain(f"{explained.title} {why}. Choose Grad-CAM or another CAM method of one pass above."))
         return
     names = {stage.name for stage in views.stages_of(here)} | {explained.layer}
-    strip = Strip(explained, tuple(layer.name for layer in views.layers_of(here) if layer.name in names))
+    layers = tuple(layer.name for layer in views.layers_of(here) if layer.name in names)
+    strip = Strip(explained, layers, choose_filling())
     if strip.seconds > common.AT_ONCE and not all(
         common.results().get(views.heat_key(here, explained.method, here.target, layer)) for layer in strip.layers
     ):
@@ -90,6 +93,10 @@ def show(explained: Explained) -> None:
     if found:
         shows = st.success if found.advised else st.info
         shows(common.plain(found.sentence))
+        if found.ranking and max(abs(one.merit) for one in found.ranking) < 0.05:
+            st.caption(
+                "All merits are about 0: what fills the holes may leave the class as it is. Try another filling."
+            )
     _show_strip(strip, maps, found)
     st.caption("Each map has a scale of its own: the numbers of two layers have no common unit.")
     if found:
@@ -104,12 +111,15 @@ def _advice(strip: Strip) -> Advice | None:
     if found is None:
         heats = strip.in_place()
         count = passes_of(sum(float(heat.values.min()) < float(heat.values.max()) for heat in heats.values()))
-        seconds = count * views.seconds_a_pass(here)
+        besides = FILLED_IN * here.view.pixels[0, 0].numel() if strip.filling == "road" else 0.0
+        seconds = count * (views.seconds_a_pass(here) + besides)
         if heats and views.asked("Which layer to believe?", "advice", common.price(count, seconds)):
             with common.running("Every stage without its pixels", "pictures") as progress:
                 common.known(
                     strip.key,
-                    lambda: advise(here.model, here.view.pixels, here.target, heats, progress=progress),
+                    lambda: advise(
+                        here.model, here.view.pixels, here.target, heats, filling=strip.filling, progress=progress
+                    ),
                     seconds,
                 )
             st.rerun()
@@ -208,20 +218,20 @@ def _take_away(strip: Strip, found: Advice) -> None:
         tuple(imports),
         f"{laid}maps = cam_of_layers(model, view.pixels, {here.target}, {layers!r}, {method!r})\n"
         f"maps = {{layer: {values} for layer, heat in maps.items()}}\n"
-        f"found = advise(model, view.pixels, {here.target}, maps)\n"
+        f"found = advise(model, view.pixels, {here.target}, maps, filling={strip.filling!r})\n"
         "print(found.sentence)",
     )
 
 
 def _how_to_read(found: Advice) -> None:
-    moves, filling = found.params["moves"], found.params["filling"]
+    moves = found.params["moves"]
+    filling = SHOWN_AS.get(found.params["filling"], found.params["filling"])
     with st.popover("How to read this", type="tertiary", icon=":material/help:"):
         st.latex(r"\int_0^1 s_{\text{insertion}}(p)\,dp - \int_0^1 s_{\text{deletion}}(p)\,dp")
         st.markdown(
-            f"s is the probability of the class, p the share of the pixels; missing ones show a {filling}. From −1 to "
-            f"1, larger is better. Each map is also pushed to {moves} random places, which says what chance makes of a "
-            "place: layers closer than that are not told apart. **Weakness:** one picture, one class and one filling; "
-            "the test is strict, so that maps which all point well are called equal; and a coarse map takes pixels out "
-            "in one piece, which keeps insertion high."
+            f"s is the probability of the class, p the share of the pixels; missing ones show: {filling}. From −1 to "
+            f"1, larger is better. All maps are also pushed to the same {moves} random places: what they do there "
+            "comes of their form, and layers that differ by no more are not told apart. **Weakness:** one picture, one "
+            "class and one filling; the test is strict, so that maps which all point well are called equal."
         )
         st.caption("Petsiuk, Das & Saenko, RISE, BMVC 2018; Selvaraju et al., Grad-CAM, ICCV 2017.")

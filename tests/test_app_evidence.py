@@ -7,7 +7,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from test_app import chosen, compute_all, saying, texts, visit
 
-from app_pages import common, evidence_cascade, evidence_layers, views
+from app_pages import common, evidence_cascade, evidence_fooled, evidence_layers, views
 from app_pages.explained import METHODS, Explained
 from vizcore.advice import passes_of
 from vizcore.cam import cam
@@ -106,7 +106,7 @@ def test_every_stage_is_shown_with_its_size_and_what_it_sees_and_the_best_is_tol
     heats = [common.recall(views.heat_key(here, "grad_cam", here.target, stage)) for stage in stages]
     saying(app, f"{passes_of(sum(heat.values.any() for heat in heats)):,} passes, about")
     compute_all(app)
-    found = common.recall(("advice", here.model.title, here.digest, "grad_cam", here.target, tuple(stages)))
+    found = common.recall(("advice", here.model.title, here.digest, "grad_cam", here.target, tuple(stages), "blur"))
     said = [element.value for kind in (app.success, app.info) for element in kind]
     assert common.plain(found.sentence) in said
     for one in found.layers:
@@ -136,6 +136,78 @@ def test_a_method_without_layers_says_so_and_a_layer_that_does_not_allow_the_met
     app = evidence("Another layer", "CAM")
     saying(app, "**act4**")
     assert any("global average pooling" in text for text in texts(app))
+
+
+def fooled(**query: str) -> tuple[AppTest, evidence_fooled.Question, evidence_fooled.Fooling]:
+    """The page behind its button, if there is one; what was asked, and what came of it."""
+    app = visit("evidence", **{"model": "PhotoNet", **query}, question="A fooled network")
+    app = compute_all(app)
+    here = chosen(app)
+    towards = app.selectbox(key=f"attack_towards of {here.loaded.name}").value
+    number = None if towards == evidence_fooled.ANY else here.model.labels.index(towards)
+    method, size = app.button_group(key="attack").value, app.slider(key="attack_size").value
+    question = evidence_fooled.Question(here, method, size, number)
+    return app, question, common.recall(question.key)
+
+
+def test_a_change_that_nobody_sees_fools_the_network_and_the_page_says_into_what() -> None:
+    app, question, made = fooled()
+    assert made.found.fooled
+    assert np.abs(made.found.perturbation).max() <= 2 / 255
+    (said,) = app.success
+    assert f"**{question.here.label(question.answer)}**" in said.value
+    assert f"**{question.here.label(int(made.after.argmax()))}**" in said.value
+    saying(app, "magnified 64 ×")
+    assert len([text for text in texts(app) if text.startswith("Their rank correlation is")]) == 2
+
+
+def test_the_maps_of_the_changed_picture_are_of_its_pixels_and_those_of_the_photo_stay() -> None:
+    app, question, made = fooled()
+    here, before = question.here, explained(app)
+    changed = evidence_fooled._as_chosen(question, made)
+    for target in (question.answer, int(made.after.argmax())):
+        of_changed = Explained(changed, "grad_cam", before.layer, "absolute").heat(target)
+        wanted = cam(here.model, made.found.pixels, target, "grad_cam", before.layer)
+        np.testing.assert_allclose(of_changed.values, wanted.values, rtol=1e-4, atol=1e-6)
+        wanted = cam(here.model, here.view.pixels, target, "grad_cam", before.layer)
+        np.testing.assert_allclose(before.heat(target).values, wanted.values, rtol=1e-4, atol=1e-6)
+        assert not np.allclose(before.heat(target).values, of_changed.values, rtol=1e-2)
+
+
+def test_every_option_of_an_attack_is_another_question() -> None:
+    app, question, _ = fooled()
+    keys = {question.key}
+    app.button_group(key="attack").set_value("fgsm").run()
+    app.slider(key="attack_size").set_value(5).run()
+    app.selectbox(key="attack_towards of photonet").set_value("ship").run()
+    compute_all(app)
+    for method, size, towards in (("pgd", 3, None), ("fgsm", 5, question.here.model.labels.index("ship"))):
+        keys.add(evidence_fooled.Question(question.here, method, size, towards).key)
+    assert len(keys) == 3
+    made = common.recall(
+        evidence_fooled.Question(question.here, "fgsm", 5, question.here.model.labels.index("ship")).key
+    )
+    assert made.found.params["towards"] == question.here.model.labels.index("ship")
+
+
+def test_an_attack_that_fails_says_so_and_what_to_try() -> None:
+    app, _, made = fooled(model="LeNet-5", attack="Fast gradient sign method", attack_size="1")
+    assert not made.found.fooled
+    (said,) = app.warning
+    assert "It did not work" in said.value
+    assert "Try a larger change or projected gradient descent" in said.value
+    assert len([text for text in texts(app) if text.startswith("Their rank correlation is")]) == 1
+
+
+def test_what_was_added_is_shown_with_mid_grey_for_nothing_and_the_largest_change_at_black_and_white() -> None:
+    _, question, made = fooled()
+    added, times = evidence_fooled._magnified(made)
+    assert times == pytest.approx(255 / (2 * question.size))
+    change = made.found.perturbation.transpose(1, 2, 0)
+    assert (added[change > 1.99 / 255] == 255).all()
+    assert (added[change < -1.99 / 255] == 0).all()
+    middle = np.abs(change) < 1e-3 / 255
+    assert (np.abs(added[middle].astype(int) - 127.5) <= 1).all()
 
 
 def test_behind_a_learned_warp_the_pixels_go_where_the_map_is_shown() -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 from test_app import compute_all
 
-from app_pages import common, evidence_cascade, looks_for, picture_sets, takeaway, views
+from app_pages import common, evidence_cascade, evidence_fooled, looks_for, picture_sets, takeaway, views
 from app_pages.explained import Explained
 from app_pages.occlusion_runs import Occlusion
 from app_pages.parts import Parts
@@ -132,11 +132,32 @@ def test_the_python_of_the_layers_gives_the_advice_on_the_page(model: str) -> No
     app = compute_all(visit("evidence", model=model, question="Another layer"))
     (script,) = scripts(app, "advise(")
     here, done = chosen(app), results_of(script)
-    shown = common.recall(("advice", here.model.title, here.digest, "grad_cam", here.target, tuple(done["maps"])))
+    shown = common.recall(
+        ("advice", here.model.title, here.digest, "grad_cam", here.target, tuple(done["maps"]), "blur")
+    )
     for made, one in zip(done["found"].layers, shown.layers, strict=True):
         assert (made.layer, made.size) == (one.layer, one.size)
         np.testing.assert_allclose([made.merit, *made.moved], [one.merit, *one.moved], rtol=1e-3, atol=2e-3)
     assert done["found"].params == shown.params
+
+
+@pytest.mark.parametrize("method", ["Grad-CAM", "Gradient × input"])
+def test_the_python_of_a_fooled_network_makes_the_picture_and_both_maps_of_the_page(method: str) -> None:
+    app = visit("evidence", model="PhotoNet", evidence_method=method, question="A fooled network", attack_size="3")
+    (script,) = scripts(compute_all(app), "attack(")
+    here, done = chosen(app), results_of(script)
+    shown = common.recall(evidence_fooled.Question(here, "pgd", 3, None).key)
+    after = int(shown.after.argmax())
+    assert done["found"].params == shown.found.params
+    assert done["found"].fooled
+    np.testing.assert_allclose(done["found"].pixels, shown.found.pixels, atol=1e-3)
+    assert done["picture"].shape == (*here.model.input_size, 3)
+    assert done["picture"].dtype == np.uint8
+    name = {"Grad-CAM": "grad_cam", "Gradient × input": "gradient_x_input"}[method]
+    one = Explained(here, name, here.model.layers["cam"], "absolute").heat(after)
+    np.testing.assert_allclose(done["before"].values, one.values, rtol=1e-3, atol=1e-5)
+    assert done["after"].score > done["before"].score
+    assert done["after"].target == done["before"].target == after
 
 
 @pytest.mark.parametrize("method", ["superpixel_ablation", "rise"])

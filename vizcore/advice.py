@@ -5,14 +5,14 @@ The maps of a class at several layers differ in size, in what a place sees, and 
 insertion curve less the area under the deletion curve, a difference of mean probabilities, from −1 to 1 and larger the
 better. Both use one filling, so that the two curves have their ends in common.
 
-How large a difference has to be is asked of the same maps pushed to random places, which differ in nothing but where
-they point. The standard deviation s of their merits, pooled over the layers, says what chance makes of a place; layers
-are told apart, and a map from its own in random places, only beyond what two of them differ by 95 times of 100
-(Student's t). Where the best layer is not that far ahead of the next there is no advice, and that is said.
+How large a difference has to be is asked of the same maps pushed to random places, all by the same rows and columns:
+what two maps differ by there comes of their form, of which the size is part, and not of where they point. A layer is
+told from another only beyond that, and its map from itself in random places only beyond how these spread, each 95 times
+of 100 (Student's t). Where the best layer is not told from all the others there is no advice, and that is said.
 
 Weaknesses: the test is strict, as maps that all point well may differ for a reason and by less; it takes the best of
-several, which chance favours; it is of one picture, one class and one filling; and coarse maps take pixels out in
-one piece, which keeps insertion high, where fine ones sprinkle.
+several, which chance favours; it is of one picture, one class and one filling, and where that filling does not hide
+the class all merits are about 0.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from torch import Tensor
 from vizcore.faithfulness import CHANCE, KINDS, curves, order_of, passes
 from vizcore.records import BadParameter, Heatmap, Model, Progress, check_whole
 
-STEPS, MOVES = 8, 3  # of a curve; random places of each map
+STEPS, MOVES = 8, 5  # of a curve; random places of each map
+LEAST = 0.01  # of a probability: merits that are closer are called equal, however sure it is that they are not
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +56,16 @@ class LayerMerit:
         """By how much it is better than the same map in random places, on average; NaN where there are none."""
         return self.merit - float(np.mean(self.moved)) if self.moved else float("nan")
 
+    @property
+    def points(self) -> bool:
+        """Whether that is more than chance, by which its merit could be that of one more random place."""
+        if not self.moved:
+            return False
+        count = len(self.moved)
+        return self.lead > max(
+            LEAST, _students_t(count - 1) * float(np.std(self.moved, ddof=1)) * (1 + 1 / count) ** 0.5
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Advice:
@@ -66,33 +77,25 @@ class Advice:
     params: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def spread(self) -> float:
-        """Standard deviation of the merit of a map in random places, pooled over the layers."""
-        return float(np.sqrt(np.mean([np.var(one.moved, ddof=1) for one in self._pointing]))) if self._pointing else 0.0
-
-    @property
-    def chance(self) -> float:
-        """So far apart two merits are by chance, 95 times of 100."""
-        return self._beyond(1.0)
-
-    @property
     def ranking(self) -> tuple[LayerMerit, ...]:
         """The layers whose maps point somewhere, the best first."""
-        return tuple(sorted(self._pointing, key=lambda one: -one.merit))
+        return tuple(sorted((one for one in self.layers if one.moved), key=lambda one: -one.merit))
 
     @property
-    def good(self) -> tuple[LayerMerit, ...]:
-        """Of `ranking`, those that do better than themselves in random places, beyond chance."""
-        return tuple(one for one in self.ranking if one.lead > self._beyond(1 / len(one.moved)))
+    def close(self) -> tuple[LayerMerit, ...]:
+        """Of `ranking`, those that the best is not told from."""
+        return tuple(one for one in self.ranking[1:] if self.ranking[0].merit - one.merit <= self.chance(one))
+
+    def chance(self, other: LayerMerit) -> float:
+        """By how much the best layer has to be ahead of another: what the two maps differ by in the same random places,
+        95 times of 100, and LEAST at least."""
+        apart = np.subtract(self.ranking[0].moved, other.moved)
+        return max(LEAST, _students_t(len(apart)) * float(np.sqrt(np.mean(apart**2))))
 
     @property
     def advised(self) -> LayerMerit | None:
-        """The best layer, where its map is better than itself in random places and than that of any other layer, both
-        beyond chance; else None."""
-        if not self.good or self.good[0] is not self.ranking[0]:
-            return None
-        best, *others = self.ranking
-        return None if others and best.merit - others[0].merit <= self.chance else best
+        """The best layer, where its map is told from itself in random places and from that of any other layer."""
+        return self.ranking[0] if self.ranking and self.ranking[0].points and not self.close else None
 
     @property
     def sentence(self) -> str:
@@ -101,31 +104,21 @@ class Advice:
             return "No layer is advised: each map is the same everywhere, and points nowhere."
         best, *others = self.ranking
         merit = f"insertion less deletion is {_number(best.merit)}"
-        if best not in self.good:
+        if not best.points:
             return (
                 f"No layer is advised: even at {best.layer}, the best, where {merit}, the map does no better than "
-                f"itself in random places beyond chance (it leads by {_number(best.lead)})."
+                f"itself in random places, where it is {_number(best.merit - best.lead)} on average."
             )
-        if advised := self.advised:
-            beyond = f", the next, {others[0].layer}, has {_number(others[0].merit)}" if others else ""
-            return (
-                f"We advise {advised.layer}: there {merit}{beyond}, and chance makes a difference of "
-                f"±{_number(self.chance)}."
-            )
-        close = [one.layer for one in others if best.merit - one.merit <= self.chance]
+        if self.close:
+            close = _listed([one.layer for one in self.close])
+            return f"No layer stands out: at {best.layer}, the best, {merit}, and {close} cannot be told from it."
+        if not others:
+            return f"We advise {best.layer}, the only one: there {merit}, {_number(best.lead)} more than by chance."
+        second = others[0]
         return (
-            f"No layer stands out: at {best.layer}, the best, {merit}, and within chance of it, ±"
-            f"{_number(self.chance)}, {'is' if len(close) == 1 else 'are'} {_listed(close)}."
+            f"We advise {best.layer}: there {merit}. At {second.layer}, the next, it is {_number(second.merit)}, and "
+            f"chance makes the two differ by up to {_number(self.chance(second))}."
         )
-
-    @property
-    def _pointing(self) -> tuple[LayerMerit, ...]:
-        return tuple(one for one in self.layers if one.moved)
-
-    def _beyond(self, share: float) -> float:
-        """How far chance puts one merit from the mean of 1 / ``share`` others, 95 times of 100."""
-        freedom = sum(len(one.moved) - 1 for one in self._pointing)
-        return float(stdtrit(freedom, 1 - CHANCE / 2)) * self.spread * (1 + share) ** 0.5 if freedom else 0.0
 
 
 def advise(
@@ -190,6 +183,10 @@ def passes_of(layers: int, *, steps: int = STEPS, moves: int = MOVES) -> int:
 def _behind(progress: Progress | None, before: int, total: int) -> Progress | None:
     """``progress`` of a part of the work, as one of the whole."""
     return None if progress is None else lambda done, _: progress(before + done, total)
+
+
+def _students_t(freedom: int) -> float:
+    return float(stdtrit(freedom, 1 - CHANCE / 2))
 
 
 def _number(value: float) -> str:
