@@ -25,6 +25,14 @@ def show(explained: Explained) -> None:
     if here.model.weights is None:
         st.info("This network is untrained: there is nothing that it could forget.")
         return
+    if explained.is_costly:
+        count = 1 + STAGES * REPEATS
+        st.info(
+            f"It takes {count} maps, and one of {common.plain(explained.title)} takes about "
+            f"{common.duration(explained.seconds)}: {common.duration(count * explained.seconds)} in all. Choose a "
+            "method that costs about a pass, above."
+        )
+        return
     key = ("cascade", *explained.key, here.target, STAGES, REPEATS)
     if (found := common.recall(key)) is None:
         maps = 1 + STAGES * REPEATS

@@ -90,7 +90,14 @@ def show(explained: Explained) -> None:
     _show_pictures(question, made, changed)
     st.markdown("**Classes before and after**")
     before_after.show(here, made.before, made.after, WHEN)
-    _show_heatmaps(explained, question, made, changed)
+    if explained.is_costly:
+        st.info(
+            f"The maps of {common.plain(explained.title)} before and after would take about "
+            f"{common.duration(3 * explained.seconds)}. Choose a method that costs about a pass, above, to see its "
+            "maps."
+        )
+    else:
+        _show_heatmaps(explained, question, made, changed)
     _take_away(explained, question, made, changed)
     _how_to_read()
 
@@ -260,15 +267,16 @@ def _in_words(name: str, before: Heatmap, after: Heatmap) -> str:
 
 def _take_away(explained: Explained, question: Question, made: Fooling, changed: common.Chosen) -> None:
     after = int(made.after.argmax())
-    imports, call = explained.script(after)
-    lines = (
+    lines = [
         f"found = attack(model, view.pixels, {question.options})",
         "picture = (255 * found.pixels[0].permute(1, 2, 0)).round().byte().cpu().numpy()",
         'open("changed.png", "wb").write(to_png(picture))',
         f"print(found.fooled)  # class {after} is {question.here.label(after)!r}",
-        f"{call}\nbefore = heat",
-        f"{call.replace('view.pixels', 'found.pixels')}\nafter = heat",
-    )
+    ]
+    imports: tuple[str, ...] = ()
+    if not explained.is_costly:
+        imports, call = explained.script(after)
+        lines += [f"{call}\nbefore = heat", f"{call.replace('view.pixels', 'found.pixels')}\nafter = heat"]
     takeaway.offer_picture(
         question.here,
         f"{question.method} {question.size} {'any' if question.towards is None else question.towards}",

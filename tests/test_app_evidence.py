@@ -7,9 +7,11 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from test_app import chosen, compute_all, saying, texts, visit
 
-from app_pages import common, evidence_cascade, evidence_fooled, evidence_layers, views
-from app_pages.explained import METHODS, Explained
+from app_pages import common, evidence_cascade, evidence_fooled, evidence_layers, evidence_seeds, views
+from app_pages.explained import COSTLY, METHODS, Explained
 from vizcore.advice import passes_of
+from vizcore.agreement import spread
+from vizcore.attribution import attribution
 from vizcore.cam import cam
 from vizcore.faithfulness import curves
 from vizcore.randomisation import cascade
@@ -263,3 +265,88 @@ def test_an_untrained_network_has_nothing_to_forget() -> None:
 def test_a_method_that_the_net_does_not_allow_is_refused_in_a_sentence() -> None:
     app = evidence("Remove pixels", "CAM", model="LeNet-5")
     saying(app, "CAM needs a net that ends in global average pooling")
+
+
+COSTLY_LABELS = {"occlusion": "Occlusion", "superpixel_ablation": "Super-pixels", "rise": "RISE"} | {
+    "integrated_gradients": "Integrated gradients",
+    "smooth_grad": "SmoothGrad",
+    "score_cam": "Score-CAM",
+    "ablation_cam": "Ablation-CAM",
+}
+
+
+def test_the_costly_methods_are_these() -> None:
+    assert COSTLY_LABELS == COSTLY
+
+
+@pytest.mark.parametrize("method", COSTLY_LABELS)
+def test_a_costly_map_waits_for_a_button_with_its_price_and_then_its_pixels_are_removed(method: str) -> None:
+    common.results().clear()
+    app = evidence("Remove pixels", COSTLY[method])
+    one = explained(app, method)
+    assert not one.is_known()
+    saying(app, common.plain(one.price))
+    saying(app, "takes its time")
+    assert [button.key for button in app.button if str(button.key).startswith("compute")] == ["compute map"]
+    compute_all(app)
+    found = common.recall(("curves", *one.key, one.here.target, "deletion", "blur"))
+    wanted = curves(
+        one.here.model, one.here.view.pixels, one.here.target, one.in_place(), kind="deletion", steps=16, filling="blur"
+    )
+    np.testing.assert_allclose(found.curve.scores, wanted.curve.scores, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["occlusion", "superpixel_ablation", "smooth_grad", "ablation_cam"])
+def test_a_costly_map_that_the_heatmaps_page_has_is_known_here_and_the_other_way_round(method: str) -> None:
+    common.results().clear()
+    app = visit("heatmaps", model="PhotoNet")
+    by_pixel = method == "smooth_grad"
+    app.button_group(key="methods").set_value([] if by_pixel else [method])
+    app.button_group(key="methods_by_pixel").set_value([method] if by_pixel else []).run()
+    compute_all(app)
+    app = evidence("Another class", COSTLY[method])  # both classes were shown there
+    assert explained(app, method).is_known()
+    assert not [button.key for button in app.button if str(button.key).startswith("compute")]
+    saying(app, "Their rank correlation is")
+
+
+def test_the_rival_of_a_costly_map_waits_for_its_own_button() -> None:
+    common.results().clear()
+    app = evidence("Another class", "SmoothGrad")
+    app.button(key="compute map").click().run()
+    saying(app, common.plain(explained(app, "smooth_grad").price))
+    app.button(key="compute rival").click().run()
+    saying(app, "Their rank correlation is")
+
+
+def test_randomising_says_what_the_maps_of_a_costly_method_would_take() -> None:
+    app = compute_all(evidence("Randomise weights", "SmoothGrad"))
+    saying(app, "It takes 22 maps, and one of SmoothGrad takes about")
+    app = compute_all(evidence("A fooled network", "SmoothGrad"))
+    saying(app, "before and after would take about")
+    assert not [code.value for code in app.code if "before = heat" in code.value]
+
+
+def test_a_method_that_draws_nothing_is_the_same_at_every_seed_and_smoothgrad_shows_what_others_do() -> None:
+    app = compute_all(evidence("Other methods"))
+    saying(app, common.plain("Grad-CAM") + " draws nothing by chance: it is the same at every seed")
+    one = explained(app, "smooth_grad")
+    found = common.recall(("seeds", *one.key, one.here.target, 3))
+    maps = [
+        attribution(one.here.model, one.here.view.pixels, one.here.target, "smooth_grad", seed=seed).absolute
+        for seed in range(3)
+    ]
+    wanted = spread(maps)
+    np.testing.assert_allclose(found.deviation, wanted.deviation, rtol=1e-2, atol=1e-4 * maps[0].max())
+    assert found.chance == pytest.approx(wanted.chance, abs=1e-2)
+    assert 0 < found.chance < 1
+    saying(app, evidence_seeds.in_words("SmoothGrad", found))
+
+
+def test_more_seeds_are_another_question_and_those_that_are_known_stay() -> None:
+    app = compute_all(evidence("Other methods"))
+    one = explained(app, "smooth_grad")
+    known = [evidence_seeds.Drawn(one, seed).key for seed in (1, 2)]
+    assert None not in map(common.recall, known)
+    app.button_group(key="seeds").set_value(5).run()
+    assert "compute seeds" in [button.key for button in app.button]

@@ -141,6 +141,19 @@ def test_the_python_of_the_layers_gives_the_advice_on_the_page(model: str) -> No
     assert done["found"].params == shown.params
 
 
+@pytest.mark.parametrize("method", ["SmoothGrad", "RISE"])
+def test_the_python_of_the_seeds_gives_the_spread_on_the_page(method: str) -> None:
+    app = visit("evidence", model="PhotoNet", evidence_method=method, question="Other methods")
+    (script,) = scripts(compute_all(app), "spread(")
+    here, done = chosen(app), results_of(script)
+    one = Explained(here, {"SmoothGrad": "smooth_grad", "RISE": "rise"}[method], here.model.layers["cam"], "absolute")
+    shown = common.recall(("seeds", *one.key, here.target, 3))
+    assert done["found"].count == shown.count == 3
+    assert done["found"].chance == pytest.approx(shown.chance, abs=1e-2)
+    assert done["found"].agreement == pytest.approx(shown.agreement, abs=1e-2)
+    np.testing.assert_allclose(done["found"].deviation, shown.deviation, rtol=1e-2, atol=1e-2 * shown.deviation.max())
+
+
 @pytest.mark.parametrize("method", ["Grad-CAM", "Gradient × input"])
 def test_the_python_of_a_fooled_network_makes_the_picture_and_both_maps_of_the_page(method: str) -> None:
     app = visit("evidence", model="PhotoNet", evidence_method=method, question="A fooled network", attack_size="3")

@@ -30,7 +30,7 @@ from torch import Tensor
 from vizcore.faithfulness import CHANCE, KINDS, curves, order_of, passes
 from vizcore.records import BadParameter, Heatmap, Model, Progress, check_whole
 
-STEPS, MOVES = 8, 5  # of a curve; random places of each map
+STEPS, MOVES = 6, 8  # of a curve; random places of each map
 LEAST = 0.01  # of a probability: merits that are closer are called equal, however sure it is that they are not
 
 
@@ -57,14 +57,17 @@ class LayerMerit:
         return self.merit - float(np.mean(self.moved)) if self.moved else float("nan")
 
     @property
+    def spread(self) -> float:
+        """Standard deviation over the random places; NaN where there are none."""
+        return float(np.std(self.moved, ddof=1)) if self.moved else float("nan")
+
+    @property
     def points(self) -> bool:
-        """Whether that is more than chance, by which its merit could be that of one more random place."""
+        """Whether its `lead` is more than chance, by which its merit could be that of one more random place."""
         if not self.moved:
             return False
         count = len(self.moved)
-        return self.lead > max(
-            LEAST, _students_t(count - 1) * float(np.std(self.moved, ddof=1)) * (1 + 1 / count) ** 0.5
-        )
+        return self.lead > max(LEAST, _students_t(count - 1) * self.spread * (1 + 1 / count) ** 0.5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +109,9 @@ class Advice:
         merit = f"insertion less deletion is {_number(best.merit)}"
         if not best.points:
             return (
-                f"No layer is advised: even at {best.layer}, the best, where {merit}, the map does no better than "
-                f"itself in random places, where it is {_number(best.merit - best.lead)} on average."
+                f"No layer is advised: even at {best.layer}, the best, where {merit}, the map cannot be told from "
+                f"itself in random places, where it is {_number(best.merit - best.lead)} on average with a standard "
+                f"deviation of {_number(best.spread)}."
             )
         if self.close:
             close = _listed([one.layer for one in self.close])
