@@ -231,7 +231,8 @@ def _how_to_read(found: Advice) -> None:
         st.markdown(
             f"s is the probability of the class, p the share of the pixels; missing ones show: {filling}. From −1 to "
             f"1, larger is better. All maps are also pushed to the same {moves} random places: what they do there "
-            "comes of their form, and layers that differ by no more are not told apart. **Weakness:** one picture, one "
-            "class and one filling; the test is strict, so that maps which all point well are called equal."
+            "comes of their form, and layers that differ by no more than in one of these are not told apart. "
+            f"**Weakness:** chance alone tells two apart once in {moves + 1} times; one picture, one class and one "
+            "filling; the test is strict, so that maps which all point well are called equal."
         )
         st.caption("Petsiuk, Das & Saenko, RISE, BMVC 2018; Selvaraju et al., Grad-CAM, ICCV 2017.")

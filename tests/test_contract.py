@@ -24,12 +24,12 @@ from torch import Tensor, nn
 from models import load_model
 from vizcore.activations import activation_maps
 from vizcore.attribution import ATTRIBUTION_METHODS, attribution
-from vizcore.cam import CAM_METHODS, cam
+from vizcore.cam import CAM_METHODS, cam, cam_of_layers
 from vizcore.embedding import extract_features
 from vizcore.filters import filters
 from vizcore.hooks import list_layers, trace
 from vizcore.occlusion import occlusion
-from vizcore.records import BadParameter, LensError, Model, UnsupportedModel
+from vizcore.records import BadParameter, Heatmap, LensError, Model, UnsupportedModel
 from vizcore.rise import rise
 from vizcore.superpixels import superpixel_ablation
 
@@ -109,6 +109,13 @@ def run_maps(case: Case, pixels: Tensor) -> np.ndarray:
     return activation_maps(case.model, pixels, case.model.layers["cam"]).values
 
 
+def run_cam_of_layers(case: Case, pixels: Tensor) -> np.ndarray:
+    first, last = case.model.layers["first_conv"], case.model.layers["cam"]
+    found = cam_of_layers(case.model, pixels, 0, [first, last])[last]
+    assert isinstance(found, Heatmap)
+    return found.values
+
+
 def run_filters(case: Case, pixels: Tensor) -> np.ndarray:
     return filters(case.model).values
 
@@ -121,7 +128,12 @@ IN_BATCHES: dict[str, Run] = {
     "superpixel_ablation": run_superpixels,
     "extract_features": run_features,
 }
-METHODS: dict[str, Run] = {"activation_maps": run_maps, "filters": run_filters, **IN_BATCHES}
+METHODS: dict[str, Run] = {
+    "activation_maps": run_maps,
+    "cam_of_layers": run_cam_of_layers,
+    "filters": run_filters,
+    **IN_BATCHES,
+}
 
 
 @cache
@@ -236,6 +248,8 @@ def test_results_are_finite_the_same_again_and_leave_the_model_unchanged(name: s
     shapes = {layer.name: layer.shape for layer in list_layers(replace(case.model, input_size=case.size))}
     if method == "activation_maps":
         assert first.shape == shapes[case.model.layers["cam"]]
+    elif method == "cam_of_layers":
+        assert first.shape == shapes[case.model.layers["cam"]][1:]
     elif method == "filters":
         assert first.shape == tuple(case.model.net.get_submodule(case.model.layers["first_conv"]).weight.shape)
     elif method in ("occlusion", "rise", "superpixel_ablation"):

@@ -7,8 +7,10 @@ better. Both use one filling, so that the two curves have their ends in common.
 
 How large a difference has to be is asked of the same maps pushed to random places, all by the same rows and columns:
 what two maps differ by there comes of their form, of which the size is part, and not of where they point. A layer is
-told from another only beyond that, and its map from itself in random places only beyond how these spread, each 95 times
-of 100 (Student's t). Where the best layer is not told from all the others there is no advice, and that is said.
+told from another only where the two differ by more than in any of n random places, and its map from itself only where
+it does better than in any: by chance that happens once in n + 1 times, however merits are distributed (Dwass, *Modified
+Randomization Tests for Nonparametric Hypotheses*, 1957). Where the best layer is not told from all the others there is
+no advice, and that is said.
 
 Weaknesses: the test is strict, as maps that all point well may differ for a reason and by less; it takes the best of
 several, which chance favours; it is of one picture, one class and one filling, and where that filling does not hide
@@ -24,10 +26,9 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
 from torch import Tensor
 
-from vizcore.faithfulness import CHANCE, KINDS, curves, order_of, passes
+from vizcore.faithfulness import KINDS, curves, order_of, passes
 from vizcore.records import BadParameter, Heatmap, Model, Progress, check_whole
 
 STEPS, MOVES = 6, 8  # of a curve; random places of each map
@@ -57,17 +58,9 @@ class LayerMerit:
         return self.merit - float(np.mean(self.moved)) if self.moved else float("nan")
 
     @property
-    def spread(self) -> float:
-        """Standard deviation over the random places; NaN where there are none."""
-        return float(np.std(self.moved, ddof=1)) if self.moved else float("nan")
-
-    @property
     def points(self) -> bool:
-        """Whether its `lead` is more than chance, by which its merit could be that of one more random place."""
-        if not self.moved:
-            return False
-        count = len(self.moved)
-        return self.lead > max(LEAST, _students_t(count - 1) * self.spread * (1 + 1 / count) ** 0.5)
+        """Whether it is better than the same map in any of the random places, by LEAST at least."""
+        return bool(self.moved) and self.merit > max(self.moved) + LEAST
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,10 +83,9 @@ class Advice:
         return tuple(one for one in self.ranking[1:] if self.ranking[0].merit - one.merit <= self.chance(one))
 
     def chance(self, other: LayerMerit) -> float:
-        """By how much the best layer has to be ahead of another: what the two maps differ by in the same random places,
-        95 times of 100, and LEAST at least."""
-        apart = np.subtract(self.ranking[0].moved, other.moved)
-        return max(LEAST, _students_t(len(apart)) * float(np.sqrt(np.mean(apart**2))))
+        """By how much the best layer has to be ahead of another: the most that the two maps differ by in one of the
+        random places, and LEAST at least."""
+        return max(LEAST, float(np.abs(np.subtract(self.ranking[0].moved, other.moved)).max()))
 
     @property
     def advised(self) -> LayerMerit | None:
@@ -109,19 +101,21 @@ class Advice:
         merit = f"insertion less deletion is {_number(best.merit)}"
         if not best.points:
             return (
-                f"No layer is advised: even at {best.layer}, the best, where {merit}, the map cannot be told from "
-                f"itself in random places, where it is {_number(best.merit - best.lead)} on average with a standard "
-                f"deviation of {_number(best.spread)}."
+                f"No layer is advised: even at {best.layer}, the best, where {merit}, the map does as well in one of "
+                f"{len(best.moved)} random places: {_number(max(best.moved))}."
             )
         if self.close:
             close = _listed([one.layer for one in self.close])
             return f"No layer stands out: at {best.layer}, the best, {merit}, and {close} cannot be told from it."
         if not others:
-            return f"We advise {best.layer}, the only one: there {merit}, {_number(best.lead)} more than by chance."
+            return (
+                f"We advise {best.layer}, the only one: there {merit}, and in {len(best.moved)} random places "
+                f"{_number(max(best.moved))} at most."
+            )
         second = others[0]
         return (
-            f"We advise {best.layer}: there {merit}. At {second.layer}, the next, it is {_number(second.merit)}, and "
-            f"chance makes the two differ by up to {_number(self.chance(second))}."
+            f"We advise {best.layer}: there {merit}. At {second.layer}, the next, it is {_number(second.merit)}; in "
+            f"{len(best.moved)} random places the two never differ by more than {_number(self.chance(second))}."
         )
 
 
@@ -187,10 +181,6 @@ def passes_of(layers: int, *, steps: int = STEPS, moves: int = MOVES) -> int:
 def _behind(progress: Progress | None, before: int, total: int) -> Progress | None:
     """``progress`` of a part of the work, as one of the whole."""
     return None if progress is None else lambda done, _: progress(before + done, total)
-
-
-def _students_t(freedom: int) -> float:
-    return float(stdtrit(freedom, 1 - CHANCE / 2))
 
 
 def _number(value: float) -> str:
