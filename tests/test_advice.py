@@ -134,8 +134,8 @@ def test_a_best_layer_that_does_no_better_than_its_map_in_random_places_is_not_a
     found = of(("a", 0.3, (0.2, 0.3)), ("b", -0.6, (-0.5, -0.7)))
     assert found.advised is None
     assert found.sentence == (
-        "No layer is advised: even at a, the best, where insertion less deletion is 0.30, the map does as well in one of "
-        "2 random places: 0.30."
+        "No layer is advised: even at a, the best, where insertion less deletion is 0.30, the map does as well in one "
+        "of 2 random places: 0.30."
     )
 
 
