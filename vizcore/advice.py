@@ -12,7 +12,8 @@ it does better than in any: by chance that happens once in n + 1 times, however 
 Randomization Tests for Nonparametric Hypotheses*, 1957). Where the best layer is not told from all the others there is
 no advice, and that is said.
 
-Weaknesses: the test is strict, as maps that all point well may differ for a reason and by less; it takes the best of
+Weaknesses: the test is strict, as maps that all point well may differ for a reason and by less, and a random place may
+lie near the map's own; it takes the best of
 several, which chance favours; it is of one picture, one class and one filling, and where that filling does not hide
 the class all merits are about 0.
 """
@@ -143,9 +144,7 @@ def advise(
     if not maps:
         raise BadParameter("maps is empty; it must hold the map of one layer or more, by name.")
     values = {layer: np.asarray(one.values if isinstance(one, Heatmap) else one) for layer, one in maps.items()}
-    for one in values.values():
-        order_of(one)  # refuses what is no map
-    varied = [layer for layer, one in values.items() if np.ptp(one)]
+    varied = [layer for layer, one in values.items() if len(order_of(one)) and np.ptp(one)]  # order_of: it is a map
     each = passes(steps, controls=("moved",), random_orders=moves)
     options: dict[str, Any] = {"steps": steps, "filling": filling, "seed": seed}
     areas: dict[tuple[str, str], tuple[float, ...]] = {}
