@@ -13,9 +13,8 @@ Randomization Tests for Nonparametric Hypotheses*, 1957). Where the best layer i
 no advice, and that is said.
 
 Weaknesses: the test is strict, as maps that all point well may differ for a reason and by less, and a random place may
-lie near the map's own; it takes the best of
-several, which chance favours; it is of one picture, one class and one filling, and where that filling does not hide
-the class all merits are about 0.
+lie near the map's own; it takes the best of several, which chance favours; it is of one picture, one class and one
+filling, and where that filling does not hide the class all merits are about 0.
 """
 
 from __future__ import annotations
