@@ -27,58 +27,66 @@ def first_of(chances: np.ndarray) -> list[int]:
     return np.argsort(-chances, kind="stable")[:FIRST].tolist()
 
 
-def show(here: common.Chosen, before: np.ndarray, after: np.ndarray) -> None:
-    """``before`` and ``after`` are probabilities (K,). Each class keeps its place while the numbers change."""
+def show(here: common.Chosen, before: np.ndarray, after: np.ndarray, when: tuple[str, str] = WHEN) -> None:
+    """``before`` and ``after`` are probabilities (K,), and ``when`` the words for the two. Each class keeps its place
+    while the numbers change."""
     targets = classes_of(here, before, after)
     words = {target: words_of(float(before[target]), float(after[target])) for target in targets}
     known = {*first_of(before), here.target}
     rows = [
         {
             "order": number,
-            "when": when,
+            "when": time,
             "chance": 100 * float(chances[target]),
             "name": here.label(target) + ("" if target in known else " (new)"),
             "words": words[target],
             "first": target == int(after.argmax()),
         }
         for number, target in enumerate(targets)
-        for when, chances in zip(WHEN, (before, after), strict=True)
+        for time, chances in zip(when, (before, after), strict=True)
     ]
     spoken = "; ".join(f"{here.label(target)} {words[target]}" for target in targets)
     st.vega_lite_chart(
         pd.DataFrame(rows),
-        {"layer": [BARS, text("name", "left"), text("words", "right")]},
+        {"layer": [bars(when), text("name", "left", when), text("words", "right", when)]},
         height=FRAME + ROW * len(targets),
         alt=f"Probabilities before and after: {spoken}",
     )
 
 
 PLACE = {"field": "order", "type": "ordinal", "axis": None, "scale": {"paddingInner": 0.25, "paddingOuter": 0.1}}
-LANES = {"type": "nominal", "scale": {"domain": ["name", *WHEN], "paddingInner": 0.15}}
-BARS = {
-    "mark": {"type": "bar", "cornerRadius": 2},
-    "encoding": {
-        "y": PLACE,
-        "yOffset": {**LANES, "field": "when"},
-        "x": {
-            "field": "chance",
-            "type": "quantitative",
-            "scale": {"domain": [0, 100]},
-            "axis": {"title": "probability in %", "values": [0, 25, 50, 75, 100]},
-        },
-        "color": {
-            "field": "when",
-            "scale": {"domain": list(WHEN), "range": list(COLOURS)},
-            "legend": {"title": None, "orient": "top", "direction": "horizontal"},
-        },
-    },
-}
 
 
-def text(field: str, side: str) -> dict[str, Any]:
+def lanes(when: tuple[str, str]) -> dict[str, Any]:
+    """Within a class: its name, and below it a lane for each time."""
+    return {"type": "nominal", "scale": {"domain": ["name", *when], "paddingInner": 0.15}}
+
+
+def bars(when: tuple[str, str]) -> dict[str, Any]:
+    return {
+        "mark": {"type": "bar", "cornerRadius": 2},
+        "encoding": {
+            "y": PLACE,
+            "yOffset": {**lanes(when), "field": "when"},
+            "x": {
+                "field": "chance",
+                "type": "quantitative",
+                "scale": {"domain": [0, 100]},
+                "axis": {"title": "probability in %", "values": [0, 25, 50, 75, 100]},
+            },
+            "color": {
+                "field": "when",
+                "scale": {"domain": list(when), "range": list(COLOURS)},
+                "legend": {"title": None, "orient": "top", "direction": "horizontal"},
+            },
+        },
+    }
+
+
+def text(field: str, side: str, when: tuple[str, str]) -> dict[str, Any]:
     """A layer with one line a class, above its bars; bold where it is the answer now."""
     return {
-        "transform": [{"filter": f"datum.when == '{WHEN[0]}'"}],
+        "transform": [{"filter": f"datum.when == '{when[0]}'"}],
         "mark": {
             "type": "text",
             "align": side,
@@ -90,7 +98,7 @@ def text(field: str, side: str) -> dict[str, Any]:
         },
         "encoding": {
             "y": PLACE,
-            "yOffset": {**LANES, "datum": "name"},
+            "yOffset": {**lanes(when), "datum": "name"},
             "x": {"value": 0 if side == "left" else "width"},
             "text": {"field": field},
         },

@@ -1,10 +1,22 @@
 """Evidence: whether a heatmap can be believed. The score without what it points at, the net without what it has
-learned, other methods, another class."""
+learned, other methods, another class, another layer, a picture that fools the net."""
+
+from contextlib import suppress
 
 import streamlit as st
 
-from app_pages import common, evidence_agreement, evidence_cascade, evidence_curves, evidence_rival, takeaway, views
-from app_pages.explained import METHODS, Explained
+from app_pages import (
+    common,
+    evidence_agreement,
+    evidence_cascade,
+    evidence_curves,
+    evidence_fooled,
+    evidence_layers,
+    evidence_rival,
+    takeaway,
+    views,
+)
+from app_pages.explained import COSTLY, METHODS, Explained
 from app_pages.pixelwise import choose_view
 from vizcore.records import Heatmap, LensError
 
@@ -12,11 +24,14 @@ here = common.chosen()
 model = here.model
 
 BLEND = 0.6
+TITLES = {**METHODS, **COSTLY}
 QUESTIONS = {
     "Remove pixels": evidence_curves.show,
     "Randomise weights": evidence_cascade.show,
     "Other methods": evidence_agreement.show,
     "Another class": evidence_rival.show,
+    "Another layer": evidence_layers.show,
+    "A fooled network": evidence_fooled.show,
 }
 
 
@@ -25,12 +40,13 @@ def choose() -> Explained:
     with left:
         method = st.selectbox(
             "Method",
-            list(METHODS),
-            index=list(METHODS).index("grad_cam"),
-            format_func=METHODS.__getitem__,
+            list(TITLES),
+            index=list(TITLES).index("grad_cam"),
+            format_func=TITLES.__getitem__,
             key="evidence_method",
             bind="query-params",
-            help="Those that cost about a pass: evidence asks for dozens of maps.",
+            help="First those that cost about a pass. The others wait for a button, and are not asked where evidence "
+            "needs dozens of maps.",
         )
     with right:
         layers = [layer.name for layer in views.layers_of(here)]
@@ -42,6 +58,18 @@ def choose() -> Explained:
             bind="query-params",
         )
     return Explained(here, method, layer, choose_view(method in views.PIXELWISE))
+
+
+def map_of(explained: Explained) -> Heatmap | None:
+    """The map in question; of a costly method when asked, and then the page is drawn anew."""
+    if explained.is_known():
+        return explained.heat()
+    common.wait_for_stopped()
+    if views.asked(f"Compute {explained.title}", "map", explained.price):
+        with suppress(LensError), common.running(explained.title) as progress:  # said where the page is drawn anew
+            explained.heat(progress=progress)
+        st.rerun()
+    return None
 
 
 def show_map(title: str, heat: Heatmap) -> None:
@@ -64,10 +92,11 @@ explained = choose()
 left, right = st.columns([1, 2], gap="large")
 try:
     with left:
-        heat = explained.heat()
-        show_map(explained.title, heat)
+        heat = map_of(explained)
+        if heat:
+            show_map(explained.title, heat)
     with right:
-        question = st.segmented_control(
+        question = st.pills(
             "Question",
             list(QUESTIONS),
             default=next(iter(QUESTIONS)),
@@ -75,7 +104,11 @@ try:
             key="question",
             bind="query-params",
             label_visibility="collapsed",
+            wrap=True,
         )
-        QUESTIONS[question](explained)
+        if heat:
+            QUESTIONS[question](explained)
+        else:
+            st.info(f"{common.plain(explained.title)} takes its time: compute the map first, then ask.")
 except LensError as refusal:
     st.info(common.plain(str(refusal)), icon=":material/block:")

@@ -1,4 +1,4 @@
-"""Other methods: six of them on one picture, how far they agree, and where they do not."""
+"""Other methods: six of them on one picture, how far they agree, and where they do not; and one by other seeds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 import pandas as pd
 import streamlit as st
 
-from app_pages import common, takeaway, views
+from app_pages import common, evidence_seeds, takeaway, views
 from app_pages.explained import Explained
 from vizcore.agreement import Agreement, agreement
 from vizcore.colour import Scale
@@ -18,6 +18,12 @@ SIX = ("grad_cam", "hires_cam", "layer_cam", "eigen_cam", "gradient_x_input", "g
 
 
 def show(explained: Explained) -> None:
+    _show_others(explained)
+    st.divider()
+    evidence_seeds.show(explained)
+
+
+def _show_others(explained: Explained) -> None:
     here = explained.here
     st.markdown("Methods of different kinds that point at the same places are worth more than one that stands alone.")
     asked = [replace(explained, method=method, view="absolute") for method in dict.fromkeys((explained.method, *SIX))]

@@ -25,6 +25,9 @@ def show(explained: Explained) -> None:
     if here.model.weights is None:
         st.info("This network is untrained: there is nothing that it could forget.")
         return
+    if explained.is_costly:
+        _say_what_it_would_take(explained)
+        return
     key = ("cascade", *explained.key, here.target, STAGES, REPEATS)
     if (found := common.recall(key)) is None:
         maps = 1 + STAGES * REPEATS
@@ -71,6 +74,15 @@ def show(explained: Explained) -> None:
             "correlates with any other by chance, easily by 0.3; and a map that falls apart is not thereby right."
         )
         st.caption("Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018.")
+
+
+def _say_what_it_would_take(explained: Explained) -> None:
+    count = 1 + STAGES * REPEATS
+    st.info(
+        f"It takes {count} maps, and one of {common.plain(explained.title)} takes about "
+        f"{common.duration(explained.seconds)}: {common.duration(count * explained.seconds)} in all. Choose a method "
+        "that costs about a pass, above."
+    )
 
 
 def first_draws(found: Cascade) -> Cascade:

@@ -23,17 +23,7 @@ def show(explained: Explained) -> None:
         "If the score hangs on what the map points at, it **falls** soon when those pixels go first, and **rises** "
         "soon when they come first. Controls that know nothing of the class do the same."
     )
-    filling = st.segmented_control(
-        "Missing pixels show",
-        FILLINGS,
-        default="blur",
-        required=True,
-        format_func=lambda name: SHOWN_AS.get(name, name),
-        key="filling",
-        bind="query-params",
-        help="A network has never seen a picture with holes, so what fills them is part of the answer. Blur and ROAD "
-        "leave no edges that were not there; ROAD (Rong et al. 2022) fills a hole in from its neighbours.",
-    )
+    filling = choose_filling()
     keys = {kind: ("curves", *explained.key, here.target, kind, filling) for kind in KINDS}
     if None in map(common.recall, keys.values()):
         missing = {kind: key for kind, key in keys.items() if common.recall(key) is None}
@@ -53,6 +43,21 @@ def show(explained: Explained) -> None:
             _show(one, domain)
     _take_away(explained, filling, found)
     _how_to_read()
+
+
+def choose_filling() -> str:
+    """What stands in for missing pixels, one of FILLINGS: chosen once for all questions."""
+    return st.segmented_control(
+        "Missing pixels show",
+        FILLINGS,
+        default="blur",
+        required=True,
+        format_func=lambda name: SHOWN_AS.get(name, name),
+        key="filling",
+        bind="query-params",
+        help="A network has never seen a picture with holes, so what fills them is part of the answer. Blur and ROAD "
+        "leave no edges that were not there; ROAD (Rong et al. 2022) fills a hole in from its neighbours.",
+    )
 
 
 def _curves(explained: Explained, kind: str, filling: str, progress: Any) -> Faithfulness:

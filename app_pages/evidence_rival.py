@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import streamlit as st
 from app_pages import common, takeaway, views
 from app_pages.explained import Explained
 from vizcore.agreement import agreement
+from vizcore.records import LensError
 
 
 def show(explained: Explained) -> None:
@@ -21,6 +23,12 @@ def show(explained: Explained) -> None:
     rival = st.selectbox(
         "Rival", rivals, format_func=here.label, key=f"rival of {here.target} of {here.loaded.name} in {here.digest}"
     )
+    if not explained.is_known(rival):
+        if views.asked(f"Compute {explained.title} of the rival", "rival", explained.price):
+            with suppress(LensError), common.running(explained.title) as progress:  # said where the page is drawn anew
+                explained.heat(rival, progress)
+            st.rerun()
+        return
     mine, other = explained.heat(), explained.heat(rival)
     note = f"Not the map of one class: that of class {here.target} less that of class {rival}."
     difference = replace(mine, values=mine.values - other.values, notes=(note,))

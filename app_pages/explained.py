@@ -8,23 +8,30 @@ from functools import cached_property
 import numpy as np
 
 from app_pages import common, views
+from app_pages.occlusion_runs import Occlusion
+from app_pages.parts import Parts
 from app_pages.pixelwise import PASSES, Pixelwise
 from app_pages.takeaway import python_of
 from vizcore.attribution import attribution, guided_grad_cam
 from vizcore.cam import CAM_METHODS, cam
-from vizcore.records import Heatmap, Model
+from vizcore.records import Heatmap, Model, Progress
 from vizcore.warp import is_behind_warp
 
-# Those that cost about a pass: evidence asks for dozens of maps.
+# Those that cost about a pass: they can be asked for dozens of maps.
 METHODS = {
     **{name: row.title for name, row in CAM_METHODS.items() if row.needs != "passes"},
     **{name: title for name, title in views.PIXELWISE_TITLES.items() if name not in PASSES},
+}
+# Those that wait for a button, each map for itself.
+COSTLY = {
+    name: title for name, title in {**views.METHOD_TITLES, **views.PIXELWISE_TITLES}.items() if name not in METHODS
 }
 
 
 @dataclass(frozen=True)
 class Explained:
-    """``method`` of METHODS on the chosen picture: ``layer`` of the CAM methods, ``view`` of those by pixel."""
+    """``method``, of METHODS or COSTLY, on the chosen picture: ``layer`` of the CAM methods, ``view`` of those by
+    pixel."""
 
     here: common.Chosen
     method: str
@@ -33,7 +40,11 @@ class Explained:
 
     @property
     def title(self) -> str:
-        return METHODS[self.method]
+        return {**METHODS, **COSTLY}[self.method]
+
+    @property
+    def is_costly(self) -> bool:
+        return self.method in COSTLY
 
     @property
     def name(self) -> str:
@@ -47,12 +58,61 @@ class Explained:
         view = self.view if self.method in views.PIXELWISE else None
         return self.here.model.title, self.here.digest, self.method, layer, view
 
-    def heat(self, target: int | None = None) -> Heatmap:
-        """The map of a class, by default the one that is looked at; known from now on."""
+    def heat(self, target: int | None = None, progress: Progress | None = None) -> Heatmap:
+        """The map of a class, by default the one that is looked at; known from now on, on the Heatmaps page as well."""
         target = self.here.target if target is None else target
+        if self.method == "occlusion":
+            return Occlusion.usual(self.here).compute([target], progress or _silent)[0]
+        if self.method in views.PARTS_TITLES:
+            return Parts(self.here).compute(self.method, [target], progress)[0]
         if self.method in CAM_METHODS:
-            return views.heat_of(self.here, self.method, target, self.layer)
-        return Pixelwise(self.here, self.layer, self.view).compute(self.method, target)
+            return views.heat_of(
+                self.here, self.method, target, self.layer, progress, self.seconds if self.is_costly else None
+            )
+        return Pixelwise(self.here, self.layer, self.view).compute(self.method, target, progress)
+
+    def is_known(self, target: int | None = None) -> bool:
+        """Whether its map of a class, or the refusal, is there without computing; those of one pass always are."""
+        return not self.is_costly or common.results().get(self._key_of_map(target)) is not None
+
+    def _key_of_map(self, target: int | None) -> tuple[object, ...]:
+        target = self.here.target if target is None else target
+        if self.method == "occlusion":
+            return Occlusion.usual(self.here).key(target)
+        if self.method in views.PARTS_TITLES:
+            return Parts(self.here).key(self.method, target)
+        if self.method in CAM_METHODS:
+            return views.heat_key(self.here, self.method, target, self.layer)
+        return Pixelwise(self.here, self.layer, self.view).key(self.method, target)
+
+    @property
+    def seconds(self) -> float:
+        """About so long one map takes; of some methods, at most."""
+        if self.method == "occlusion":
+            return Occlusion.usual(self.here).seconds
+        if self.method in views.PARTS_TITLES:
+            return Parts(self.here).seconds(self.method)
+        if self.method in CAM_METHODS:
+            return self._channels * views.seconds_a_pass(self.here)
+        return Pixelwise(self.here, self.layer, self.view).seconds(self.method)
+
+    @property
+    def price(self) -> str:
+        """Of one map, in words."""
+        if self.method == "occlusion":
+            return Occlusion.usual(self.here).price()
+        if self.method in views.PARTS_TITLES:
+            return Parts(self.here).price(self.method)
+        if self.method in CAM_METHODS:
+            return common.price(self._channels, self.seconds)
+        return Pixelwise(self.here, self.layer, self.view).price(self.method, 1)
+
+    @property
+    def _channels(self) -> int:
+        """Passes of a CAM method: one, or one for each channel of the layer."""
+        if CAM_METHODS[self.method].needs != "passes":
+            return 1
+        return next(layer.shape[0] for layer in views.layers_of(self.here) if layer.name == self.layer)
 
     @cached_property
     def is_behind_warp(self) -> bool:
@@ -64,7 +124,7 @@ class Explained:
         return replace(heat, values=views.in_place(self.here, heat.values, heat.layer))
 
     def values(self, model: Model) -> np.ndarray:
-        """The map (h, w) that the same method has of another ``model``, same picture, same class."""
+        """The map (h, w) that the same method, of METHODS, has of another ``model``, same picture, same class."""
         pixels, target = self.here.view.pixels, self.here.target
         if self.method in CAM_METHODS:
             return cam(model, pixels, target, self.method, self.layer).values
@@ -80,3 +140,7 @@ class Explained:
             imports += ["from dataclasses import replace", "from vizcore.warp import laid_back, learned_warp"]
             call += "\nheat = replace(heat, values=laid_back(heat.values, learned_warp(model, view.pixels)))"
         return tuple(imports), call
+
+
+def _silent(done: int, total: int) -> None:
+    """A ``progress`` that tells nobody."""

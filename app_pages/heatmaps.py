@@ -175,24 +175,23 @@ def choose_layer() -> str:
 
 
 def choose_hiding(shown: bool) -> Occlusion:
-    shorter = min(model.input_size)
-    window, stride = max(2, shorter // 7), max(1, shorter // 14)  # 32 and 16 of 224
+    usual = Occlusion.usual(here)
     if not shown:
-        return Occlusion(here, window, stride)
+        return usual
     row = st.container(horizontal=True, vertical_alignment="bottom")
-    sizes = {"min_value": 1, "max_value": shorter, "step": 1, "width": 150, "bind": "query-params"}
+    sizes = {"min_value": 1, "max_value": min(model.input_size), "step": 1, "width": 150, "bind": "query-params"}
     return Occlusion(
         here,
         window=row.number_input(
             "Window",
-            value=window,
+            value=usual.window,
             key=f"window of {model.name}",
             help="Side of the hidden square, in pixels that the network sees.",
             **sizes,
         ),
         stride=row.number_input(
             "Stride",
-            value=stride,
+            value=usual.stride,
             key=f"stride of {model.name}",
             help="Step from one place of the square to the next, in pixels that the network sees.",
             **sizes,

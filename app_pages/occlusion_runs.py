@@ -68,6 +68,12 @@ class Occlusion:
     baseline: str = "mean"
     score: str = "logit"
 
+    @classmethod
+    def usual(cls, here: common.Chosen) -> Occlusion:
+        """A seventh of the picture hidden, half a window on each time: 32 and 16 of 224."""
+        shorter = min(here.model.input_size)
+        return cls(here, max(2, shorter // 7), max(1, shorter // 14))
+
     @property
     def options(self) -> dict[str, Any]:
         return {"window": self.window, "stride": self.stride, "baseline": self.baseline, "score": self.score}

@@ -30,7 +30,7 @@ from vizcore.images import (
     to_png,
 )
 from vizcore.kernel_edit import KernelEdit, edit_kernel
-from vizcore.records import GREY_FROM_RGB, ActivationMaps, Filters, Heatmap, Layer, UnsupportedModel
+from vizcore.records import GREY_FROM_RGB, ActivationMaps, Filters, Heatmap, Layer, Progress, UnsupportedModel
 from vizcore.warp import Warp, is_behind_warp, laid_back, learned_warp
 
 PARTS_TITLES = {"superpixel_ablation": "Super-pixels", "rise": "RISE"}
@@ -95,11 +95,19 @@ def edit_of(here: common.Chosen, layer: str, channel: int, kernel: np.ndarray) -
     )
 
 
-def heat_of(here: common.Chosen, method: str, target: int, layer: str) -> Heatmap:
-    """A class-activation heatmap that costs about one pass."""
+def heat_of(
+    here: common.Chosen,
+    method: str,
+    target: int,
+    layer: str,
+    progress: Progress | None = None,
+    seconds: float | None = None,
+) -> Heatmap:
+    """A class-activation heatmap; ``seconds`` are those that it takes, where that is more than about a pass."""
     return common.known(
         heat_key(here, method, target, layer),
-        lambda: cam.cam(here.model, here.view.pixels, target, method, layer),
+        lambda: cam.cam(here.model, here.view.pixels, target, method, layer, progress=progress),
+        seconds,
     )
 
 

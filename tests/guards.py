@@ -41,6 +41,7 @@ TESTS = {  # of each file that refuses what people bring or ask for: what pytest
     "vizcore/projection.py": ("test_projection.py -k refused",),
     "vizcore/strongest.py": ("test_strongest.py -k refused",),
     "vizcore/faithfulness.py": ("test_faithfulness.py",),
+    "vizcore/advice.py": ("test_advice.py -k refused or point or stands or beyond",),
     "vizcore/imputation.py": ("test_faithfulness.py",),
     "vizcore/filters.py": ("test_filters.py", "test_contract.py -k without_memory"),
     "vizcore/heatmaps.py": ("test_heatmaps.py",),

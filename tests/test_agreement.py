@@ -170,6 +170,22 @@ def test_maps_that_are_the_same_for_every_seed_have_no_spread() -> None:
     assert found.count == 3
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.5, 1.0, 3.0])
+def test_the_share_of_chance_is_the_variance_of_the_noise_over_that_of_a_map(noise: float) -> None:
+    draws = np.random.default_rng(7)
+    signal = draws.normal(size=(90, 70))
+    maps = [signal + noise * draws.normal(size=signal.shape) for _ in range(5)]
+    assert spread(maps).chance == pytest.approx(noise**2 / (1 + noise**2), abs=0.03)
+    lifted = [values + 10 * number for number, values in enumerate(maps)]  # what is the same everywhere says nothing
+    assert spread(lifted).chance == pytest.approx(spread(maps).chance, abs=1e-4)
+
+
+def test_maps_that_share_nothing_are_all_chance_and_flat_ones_have_no_share() -> None:
+    one = np.random.default_rng(0).normal(size=SIZE)
+    assert spread([one, -one]).chance == 1
+    assert np.isnan(spread([np.ones(SIZE)] * 2).chance)
+
+
 def test_the_spread_is_that_of_each_place() -> None:
     maps = [random_map(seed) for seed in (16, 17, 18, 19)]
     found = spread(maps)

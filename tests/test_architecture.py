@@ -41,6 +41,7 @@ MAY_IMPORT_A_METHOD: set[tuple[str, str]] = {
     ("report_file", "words"),
     # it puts that on a page
     ("strongest", "receptive_field"),  # which patch of the picture a unit sees
+    ("advice", "faithfulness"),  # it asks the same of every layer's map
 }
 ENTRY = "vizcore/__main__.py"  # the command line: it stands on top, as app.py does, and nothing imports it
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from models.torchvision_guard import guarded_import
-from vizcore.cam import CAM_METHODS, GRADIENT_FORMULAS, cam, cam_grid
-from vizcore.hooks import trace
+from vizcore.cam import CAM_METHODS, GRADIENT_FORMULAS, cam, cam_grid, cam_of_layers
+from vizcore.hooks import map_layers, trace
 from vizcore.records import BadParameter, LayerNotFound, Model, UnsupportedModel
 
 GENERAL = [method for method in CAM_METHODS if method != "cam"]
@@ -399,6 +399,80 @@ def test_a_refusal_in_a_grid_holds_nothing_of_the_pass() -> None:
     assert isinstance(found["cam", 0], UnsupportedModel)
     assert found["cam", 0].__traceback__ is None
     assert found["grad_cam", 0].values.any()
+
+
+# Many layers of one pass
+
+
+@pytest.mark.parametrize("method", [method for method in CAM_METHODS if method not in PASSES])
+@pytest.mark.parametrize(("build", "layers"), [pytest.param(*row, id=row[0].__name__) for row in LAYERS])
+def test_the_maps_of_several_layers_are_those_of_each_alone(build, layers: tuple[str, ...], method: str) -> None:
+    model, pixels = build(torch.float64), nets.picture(3, SMALL)
+    found = cam_of_layers(model, pixels, 2, layers, method)
+    assert tuple(found) == layers
+    for layer, heat in found.items():
+        if isinstance(heat, UnsupportedModel):
+            with pytest.raises(UnsupportedModel) as refusal:
+                cam(model, pixels, 2, method, layer)
+            assert str(heat) == str(refusal.value)
+            assert heat.__traceback__ is None
+            continue
+        alone = cam(model, pixels, 2, method, layer)
+        np.testing.assert_allclose(heat.values, alone.values, rtol=1e-6, atol=1e-9 * np.abs(alone.values).max())
+        assert {**vars(heat), "values": None, "score": None} == {**vars(alone), "values": None, "score": None}
+        assert heat.score == pytest.approx(alone.score, rel=1e-12)
+
+
+@pytest.mark.parametrize("build", [nets.gap, nets.in_place, nets.residual])
+def test_the_maps_of_several_layers_take_one_pass_forth_and_one_back(build, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, back = build(), []
+    layers = [layer.name for layer in map_layers(model)]
+    grad, forth = torch.autograd.grad, []
+    monkeypatch.setattr(torch.autograd, "grad", lambda *args, **options: back.append(1) or grad(*args, **options))
+    handle = model.net.register_forward_hook(lambda *_: forth.append(1))
+    try:
+        found = cam_of_layers(model, nets.picture().float(), 1, layers)
+    finally:
+        handle.remove()
+    assert (len(forth), len(back)) == (1, 1)
+    assert len(found) == len(layers) > 4
+    assert all(heat.values.any() for heat in found.values() if heat.values.size > 1)
+
+
+def test_a_layer_and_one_inside_of_it_may_both_be_asked_and_twice_is_once() -> None:
+    model, pixels = nets.residual(torch.float64), nets.picture()
+    found = cam_of_layers(model, pixels, 1, ["block2", "block2.bn2", "block2"])
+    assert list(found) == ["block2", "block2.bn2"]
+    for layer, heat in found.items():
+        np.testing.assert_allclose(heat.values, cam(model, pixels, 1, layer=layer).values, rtol=1e-6)
+
+
+def test_a_layer_beside_the_way_to_the_score_is_refused_in_its_place_and_the_others_are_answered() -> None:
+    class SideNet(nets.GapNet):
+        def forward(self, x: Tensor) -> Tensor:
+            self.conv1(x)
+            return self.classifier(self.pool(self.relu3(self.conv3(self.conv2(self.bn1(x.repeat(1, 2, 1, 1)))))))
+
+    found = cam_of_layers(nets.model_of(SideNet, nets.ROLES), nets.picture().float(), 1, ["conv1", "conv2", "relu3"])
+    assert "does not depend on the layer “conv1”" in str(found["conv1"])
+    assert found["conv2"].values.any()
+    assert found["relu3"].values.any()
+
+
+@pytest.mark.parametrize("layers", [[], (), "relu3"])
+def test_no_layers_and_a_bare_name_are_refused(layers: object) -> None:
+    with pytest.raises(BadParameter, match="layers is"):
+        cam_of_layers(nets.gap(), nets.picture().float(), 0, layers)
+
+
+def test_a_layer_without_maps_a_method_of_many_passes_and_a_class_that_is_none_are_refused() -> None:
+    model, pixels = nets.gap(), nets.picture().float()
+    with pytest.raises(LayerNotFound, match=r"“classifier” of GapNet gives .* not maps"):
+        cam_of_layers(model, pixels, 0, ["relu3", "classifier"])
+    with pytest.raises(BadParameter, match="takes a pass for each channel"):
+        cam_of_layers(model, pixels, 0, ["relu3"], "score_cam")
+    with pytest.raises(BadParameter, match="target is 9"):
+        cam_of_layers(model, pixels, 9, ["relu3"])
 
 
 # What is refused

@@ -24,13 +24,13 @@ from torch import Tensor, nn
 from models import load_model
 from vizcore.activations import activation_maps
 from vizcore.attribution import ATTRIBUTION_METHODS, attribution
-from vizcore.cam import CAM_METHODS, cam
+from vizcore.cam import CAM_METHODS, cam, cam_of_layers
 from vizcore.embedding import extract_features
 from vizcore.filters import filters
 from vizcore.hooks import list_layers, trace
 from vizcore.occlusion import occlusion
 from vizcore.projection import projection
-from vizcore.records import BadParameter, LensError, Model, UnsupportedModel
+from vizcore.records import BadParameter, Heatmap, LensError, Model, UnsupportedModel
 from vizcore.rise import rise
 from vizcore.strongest import strongest_patches
 from vizcore.superpixels import superpixel_ablation
@@ -120,6 +120,13 @@ def run_strongest(case: Case, pixels: Tensor, **options: Any) -> np.ndarray:
     return strongest_patches(case.model, pictures, case.model.layers["cam"], **options).activations
 
 
+def run_cam_of_layers(case: Case, pixels: Tensor) -> np.ndarray:
+    first, last = case.model.layers["first_conv"], case.model.layers["cam"]
+    found = cam_of_layers(case.model, pixels, 0, [first, last])[last]
+    assert isinstance(found, Heatmap)
+    return found.values
+
+
 def run_filters(case: Case, pixels: Tensor) -> np.ndarray:
     return filters(case.model).values
 
@@ -135,6 +142,7 @@ IN_BATCHES: dict[str, Run] = {
 }
 METHODS: dict[str, Run] = {
     "activation_maps": run_maps,
+    "cam_of_layers": run_cam_of_layers,
     "filters": run_filters,
     "projection": run_projection,
     **IN_BATCHES,
@@ -256,6 +264,8 @@ def test_results_are_finite_the_same_again_and_leave_the_model_unchanged(name: s
     shapes = {layer.name: layer.shape for layer in list_layers(replace(case.model, input_size=case.size))}
     if method == "activation_maps":
         assert first.shape == shapes[case.model.layers["cam"]]
+    elif method == "cam_of_layers":
+        assert first.shape == shapes[case.model.layers["cam"]][1:]
     elif method == "filters":
         assert first.shape == tuple(case.model.net.get_submodule(case.model.layers["first_conv"]).weight.shape)
     elif method in ("occlusion", "rise", "superpixel_ablation"):

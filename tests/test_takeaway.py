@@ -18,7 +18,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 from test_app import compute_all
 
-from app_pages import common, evidence_cascade, looks_for, picture_sets, takeaway, views
+from app_pages import common, evidence_cascade, evidence_fooled, looks_for, picture_sets, takeaway, views
 from app_pages.explained import Explained
 from app_pages.occlusion_runs import Occlusion
 from app_pages.parts import Parts
@@ -125,6 +125,52 @@ def test_the_python_of_each_kind_of_evidence_gives_what_is_on_the_page(method: s
     rival = next(int(k) for k in here.ranking if k != here.target)
     mine, other = explained(app).heat(), explained(app).heat(rival)
     np.testing.assert_allclose(done["difference"], mine.values - other.values, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["PhotoNet", "Spatial-transformer LeNet"])
+def test_the_python_of_the_layers_gives_the_advice_on_the_page(model: str) -> None:
+    app = compute_all(visit("evidence", model=model, question="Another layer"))
+    (script,) = scripts(app, "advise(")
+    here, done = chosen(app), results_of(script)
+    shown = common.recall(
+        ("advice", here.model.title, here.digest, "grad_cam", here.target, tuple(done["maps"]), "blur")
+    )
+    for made, one in zip(done["found"].layers, shown.layers, strict=True):
+        assert (made.layer, made.size) == (one.layer, one.size)
+        np.testing.assert_allclose([made.merit, *made.moved], [one.merit, *one.moved], rtol=1e-3, atol=2e-3)
+    assert done["found"].params == shown.params
+
+
+@pytest.mark.parametrize("method", ["SmoothGrad", "RISE"])
+def test_the_python_of_the_seeds_gives_the_spread_on_the_page(method: str) -> None:
+    app = visit("evidence", model="PhotoNet", evidence_method=method, question="Other methods")
+    (script,) = scripts(compute_all(app), "spread(")
+    here, done = chosen(app), results_of(script)
+    one = Explained(here, {"SmoothGrad": "smooth_grad", "RISE": "rise"}[method], here.model.layers["cam"], "absolute")
+    shown = common.recall(("seeds", *one.key, here.target, 3))
+    assert done["found"].count == shown.count == 3
+    assert done["found"].chance == pytest.approx(shown.chance, abs=1e-2)
+    assert done["found"].agreement == pytest.approx(shown.agreement, abs=1e-2)
+    np.testing.assert_allclose(done["found"].deviation, shown.deviation, rtol=1e-2, atol=1e-2 * shown.deviation.max())
+
+
+@pytest.mark.parametrize("method", ["Grad-CAM", "Gradient × input"])
+def test_the_python_of_a_fooled_network_makes_the_picture_and_both_maps_of_the_page(method: str) -> None:
+    app = visit("evidence", model="PhotoNet", evidence_method=method, question="A fooled network", attack_size="3")
+    (script,) = scripts(compute_all(app), "attack(")
+    here, done = chosen(app), results_of(script)
+    shown = common.recall(evidence_fooled.Question(here, "pgd", 3, None).key)
+    after = int(shown.after.argmax())
+    assert done["found"].params == shown.found.params
+    assert done["found"].fooled
+    np.testing.assert_allclose(done["found"].pixels, shown.found.pixels, atol=1e-3)
+    assert done["picture"].shape == (*here.model.input_size, 3)
+    assert done["picture"].dtype == np.uint8
+    name = {"Grad-CAM": "grad_cam", "Gradient × input": "gradient_x_input"}[method]
+    one = Explained(here, name, here.model.layers["cam"], "absolute").heat(after)
+    np.testing.assert_allclose(done["before"].values, one.values, rtol=1e-3, atol=1e-5)
+    assert done["after"].score > done["before"].score
+    assert done["after"].target == done["before"].target == after
 
 
 @pytest.mark.parametrize("method", ["superpixel_ablation", "rise"])

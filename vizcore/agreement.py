@@ -59,11 +59,17 @@ class Agreement:
 @dataclass(frozen=True, eq=False)
 class Spread:
     """n maps of one method: ``mean`` and standard ``deviation`` (h, w) float32 in their unit, and ``agreement``, the
-    mean of Spearman's rank correlation over all pairs, −1 to 1; NaN where a map is the same everywhere."""
+    mean of Spearman's rank correlation over all pairs, −1 to 1; NaN where a map is the same everywhere.
+
+    ``chance`` is the share of the variance from place to place of one map that another seed would not give again, 0 to
+    1: one less the mean covariance of two maps over the mean variance of one, as in the intraclass correlation (Shrout
+    & Fleiss, *Intraclass Correlations*, 1979). NaN where all maps are the same everywhere.
+    """
 
     mean: np.ndarray
     deviation: np.ndarray
     agreement: float
+    chance: float
     count: int
 
 
@@ -107,7 +113,11 @@ def spread(maps: Sequence[Map]) -> Spread:
     pairs = [rank_correlation(one, other) for one, other in combinations(values, 2)]
     stacked = np.stack(values).astype(np.float64)
     mean, deviation = stacked.mean(0), stacked.std(0, ddof=1)
-    return Spread(mean.astype(np.float32), deviation.astype(np.float32), float(np.mean(pairs)), len(values))
+    shared = np.cov(stacked.reshape(len(values), -1), bias=True)  # (n, n)
+    variance = float(np.diag(shared).mean())
+    covariance = float(shared[np.triu_indices(len(values), 1)].mean())
+    chance = min(max(1 - covariance / variance, 0.0), 1.0) if variance else float("nan")
+    return Spread(mean.astype(np.float32), deviation.astype(np.float32), float(np.mean(pairs)), chance, len(values))
 
 
 def scaled_ranks(values: np.ndarray) -> np.ndarray:

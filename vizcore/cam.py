@@ -8,7 +8,7 @@ A_c).
 
 Values are raw, at the layer's own resolution, in the unit that the formula gives: nothing is rescaled to [0, 1], so
 maps of two classes can be compared. The net runs once for the gradient methods, and only what follows the layer is
-differentiated; `cam_grid` takes several methods and classes of that one pass.
+differentiated; `cam_grid` takes several methods and classes of that one pass, `cam_of_layers` several layers.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def cam(
     check_pixels(pixels, one=True)
     check_whole("batch_size", batch_size, 1, 4096)
     needs = CAM_METHODS[method].needs
-    seen = _look(model, pixels, [target], layer_for(model, "cam", layer), needs == "gradient")
+    (seen,) = _look(model, pixels, [target], [layer_for(model, "cam", layer)], needs == "gradient")
     (target,) = seen.scores
     heat = _heatmap(seen, method, target, batch_size, progress)
     if progress and needs != "passes":
@@ -89,12 +89,10 @@ def cam_grid(
     `cam` does for the rest, and BadParameter for methods that take a pass for each channel.
     """
     for method in methods:
-        _check_method(method)
-        if CAM_METHODS[method].needs == "passes":
-            raise BadParameter(f"{CAM_METHODS[method].title} takes a pass for each channel; ask `cam` for it.")
+        _check_method(method, one_pass=True)
     check_pixels(pixels, one=True)
     needs_gradients = any(CAM_METHODS[method].needs == "gradient" for method in methods)
-    seen = _look(model, pixels, targets, layer_for(model, "cam", layer), needs_gradients)
+    (seen,) = _look(model, pixels, targets, [layer_for(model, "cam", layer)], needs_gradients)
     found: dict[tuple[str, int], Heatmap | UnsupportedModel] = {}
     for method in methods:
         for target in seen.scores:
@@ -105,9 +103,33 @@ def cam_grid(
     return found
 
 
-def _check_method(method: str) -> None:
+def cam_of_layers(
+    model: Model, pixels: Tensor, target: int, layers: Sequence[str], method: str = "grad_cam"
+) -> dict[str, Heatmap | UnsupportedModel]:
+    """The map of ``target`` at each of ``layers``, dotted names, by name; each as `cam` gives it alone.
+
+    Cost: one forward pass, and one backward pass down to the first of the layers, which gives the gradients of all. A
+    layer that does not allow the method is not raised but stands in its place. Raises what `cam` does for the rest,
+    and BadParameter for no layers and for methods that take a pass for each channel.
+    """
+    _check_method(method, one_pass=True)
+    check_pixels(pixels, one=True)
+    if isinstance(layers, str) or not layers:
+        raise BadParameter(f"layers is {layers!r}; it must be one dotted name or more, in a list.")
+    found: dict[str, Heatmap | UnsupportedModel] = {}
+    for seen in _look(model, pixels, [target], layers, CAM_METHODS[method].needs == "gradient"):
+        try:
+            found[seen.layer] = _heatmap(seen, method, int(target))
+        except UnsupportedModel as refusal:
+            found[seen.layer] = refusal.with_traceback(None)
+    return found
+
+
+def _check_method(method: str, *, one_pass: bool = False) -> None:
     if method not in CAM_METHODS:
         raise BadParameter(f"method is {method!r}; it must be one of {', '.join(CAM_METHODS)}.")
+    if one_pass and CAM_METHODS[method].needs == "passes":
+        raise BadParameter(f"{CAM_METHODS[method].title} takes a pass for each channel; ask `cam` for it.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,20 +146,24 @@ class _Seen:
     gradients: dict[int, Tensor | UnsupportedModel]
 
 
-def _look(model: Model, pixels: Tensor, targets: Sequence[int], layer: str, needs_gradients: bool) -> _Seen:
+def _look(
+    model: Model, pixels: Tensor, targets: Sequence[int], layers: Sequence[str], needs_gradients: bool
+) -> list[_Seen]:
+    """One pass, and one back for each target; an answer for each layer, in their order."""
     targets = [check_target(model, target) for target in targets]
-    gradients: dict[int, Tensor | UnsupportedModel] = {}
-    with trace(model, [layer], grad=needs_gradients) as seen:
+    layers = tuple(dict.fromkeys(layers))
+    gradients: dict[int, list[Tensor | UnsupportedModel]] = {}
+    with trace(model, layers, grad=needs_gradients) as seen:
         logits = model.logits(pixels)[0]
         scores = {check_target(model, target, len(logits)): logits[target] for target in targets}
-        maps = require_maps(model, layer, seen[layer])
+        maps = [require_maps(model, layer, seen[layer]) for layer in layers]
         for target, score in scores.items() if needs_gradients else ():
-            try:
-                gradients[target] = _gradient(model, layer, score, maps)[0].double()
-            except UnsupportedModel as refusal:
-                gradients[target] = refusal.with_traceback(None)
+            gradients[target] = _gradients(model, layers, score, maps)
     scores = {target: score.detach() for target, score in scores.items()}
-    return _Seen(model, pixels, layer, logits.detach(), maps.detach()[0], scores, gradients)
+    return [
+        _Seen(model, pixels, layer, logits.detach(), one.detach()[0], scores, {k: g[n] for k, g in gradients.items()})
+        for n, (layer, one) in enumerate(zip(layers, maps, strict=True))
+    ]
 
 
 def _heatmap(seen: _Seen, method: str, target: int, batch_size: int = 8, progress: Progress | None = None) -> Heatmap:
@@ -314,15 +340,20 @@ def _ratio(above: Tensor, below: Tensor) -> Tensor:
     return torch.where(below == 0, 0.0, above / torch.where(below == 0, 1.0, below))
 
 
-def _gradient(model: Model, layer: str, score: Tensor, maps: Tensor) -> Tensor:
+def _gradients(
+    model: Model, layers: Sequence[str], score: Tensor, maps: list[Tensor]
+) -> list[Tensor | UnsupportedModel]:
+    """The gradient (C, h, w), float64, of each layer's maps (1, C, h, w), or why there is none."""
     if not score.requires_grad:
-        raise UnsupportedModel(
-            f"The score of {model.title} does not depend on the layer “{layer}” in a differentiable way."
-        )
-    (gradient,) = torch.autograd.grad(score, maps, allow_unused=True, retain_graph=True)  # for other classes
-    if gradient is None:
-        raise UnsupportedModel(f"The score of {model.title} does not depend on the layer “{layer}”.")
-    return gradient
+        said = "The score of {} does not depend on the layer “{}” in a differentiable way."
+        return [UnsupportedModel(said.format(model.title, layer)) for layer in layers]
+    found = torch.autograd.grad(score, maps, allow_unused=True, retain_graph=True)  # for other classes
+    return [
+        UnsupportedModel(f"The score of {model.title} does not depend on the layer “{layer}”.")
+        if gradient is None
+        else gradient[0].double()
+        for layer, gradient in zip(layers, found, strict=True)
+    ]
 
 
 def _class_weights(model: Model, layer: str, maps: Tensor, logits: Tensor) -> Tensor:
