@@ -1,4 +1,4 @@
-"""Run every cell of docs/gallery.ipynb and keep what comes out: ``python docs/gallery.py``, from the project's folder."""
+"""Run every cell of docs/gallery.ipynb and keep what comes out: ``python docs/gallery.py``."""
 
 from __future__ import annotations
 

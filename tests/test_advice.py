@@ -100,34 +100,35 @@ def test_a_layer_ahead_by_more_than_chance_is_advised_with_the_numbers() -> None
     )
 
 
-def test_where_no_layer_stands_out_beyond_chance_none_is_picked() -> None:
+def test_layers_that_cannot_be_told_from_the_best_beyond_chance_are_named_with_it() -> None:
     wide, other = (0.0, 0.1, 0.0), (0.1, 0.0, 0.1)
     found = of(("a", 0.79, other), ("b", 0.8, wide), ("c", 0.72, other), ("d", -0.3, wide))
-    assert found.advised is None
+    assert found.advised is found.layers[1]
     assert [one.layer for one in found.close] == ["a", "c"]
     assert found.sentence == (
-        "No layer stands out: at b, the best, insertion less deletion is 0.80, and a and c cannot be told from it."
+        "We advise b: there insertion less deletion is 0.80, and in 3 random places 0.10 at most. a and c cannot be "
+        "told from it."
     )
 
 
 def test_a_difference_too_small_to_matter_is_none_beyond_chance_however_sure() -> None:
-    assert of(("a", 0.505, STILL), ("b", 0.5, STILL)).advised is None
-    assert of(("a", 0.515, STILL), ("b", 0.5, STILL)).advised is not None
+    assert of(("a", 0.505, STILL), ("b", 0.5, STILL)).close
+    assert not of(("a", 0.515, STILL), ("b", 0.5, STILL)).close
     assert not of(("a", 0.009, (0.0, 0.0, 0.0))).layers[0].points
 
 
 @pytest.mark.parametrize(("count", "words"), [(2, "b and c"), (5, "b, c, d, e and f"), (7, "b, c, d, e and 3 more")])
-def test_of_many_layers_that_are_close_the_first_are_named_where_none_stands_out(count: int, words: str) -> None:
+def test_of_many_layers_that_are_close_the_first_are_named(count: int, words: str) -> None:
     found = of(("a", 0.5, STILL), *((name, 0.5, STILL) for name in "bcdefgh"[:count]))
-    assert f"and {words} cannot be told" in found.sentence
+    assert f"at most. {words} cannot be told" in found.sentence
 
 
 def test_two_layers_with_one_map_are_never_told_apart() -> None:
     model, pixels, marked = rectangle()
     found = advise(model, pixels, 0, {"one": marked, "same": marked.copy()}, steps=6, moves=9)
     assert found.layers[0].merit == found.layers[1].merit
-    assert found.advised is None
-    assert found.sentence.startswith("No layer stands out: at one, the best")
+    assert found.close == (found.layers[1],)
+    assert found.sentence.endswith("same cannot be told from it.")
 
 
 def test_a_best_layer_that_does_no_better_than_its_map_in_random_places_is_not_advised_beyond_chance() -> None:

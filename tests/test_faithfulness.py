@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from models import load_model
 from models.samples import list_samples
 from models.torchvision_guard import guarded_import
-from vizcore import imputation
+from vizcore import faithfulness, imputation
 from vizcore.baselines import filling_of
 from vizcore.cam import cam
 from vizcore.faithfulness import (
@@ -284,6 +284,20 @@ def test_the_map_of_what_the_net_looks_at_beats_random_orders_and_edges(kind: st
     # and the map that marks all else is worse than both
     other = curves(model, pixels, 0, 1 - marked, **options)
     assert all(words.startswith("Worse than ") for words in other.verdicts.values()), other.verdict
+
+
+@pytest.mark.parametrize("size", [(24, 17), (7, 224), (3, 2), (1, 5)])
+def test_a_map_is_pushed_by_a_quarter_of_its_sides_at_least_either_way(size: tuple[int, int]) -> None:
+    """Seen by its one spot, and by how often each push is drawn: all of them are."""
+    spot = np.zeros(size)
+    spot[0, 0] = 1
+    moved = faithfulness._moved_maps(torch.zeros(1), spot, 600, 3)
+    places = np.array([np.unravel_index(one.argmax(), size) for one in moved])
+    assert all(one.sum() == 1 for one in moved)
+    for axis, side in enumerate(size):
+        away = np.minimum(places[:, axis], side - places[:, axis])  # by the shorter way round
+        assert away.min() >= side // 4
+        assert away.max() == side // 2
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,8 +9,8 @@ How large a difference has to be is asked of the same maps pushed to random plac
 what two maps differ by there comes of their form, of which the size is part, and not of where they point. A layer is
 told from another only where the two differ by more than in any of n random places, and its map from itself only where
 it does better than in any: by chance that happens once in n + 1 times, however merits are distributed (Dwass, *Modified
-Randomization Tests for Nonparametric Hypotheses*, 1957). Where the best layer is not told from all the others there is
-no advice, and that is said.
+Randomization Tests for Nonparametric Hypotheses*, 1957). The best layer is advised where its map is told from itself
+elsewhere; what cannot be told from the best is named with it, and where nothing points there is no advice.
 
 Weaknesses: the test is strict, as maps that all point well may differ for a reason and by less, and a random place may
 lie near the map's own; it takes the best of several, which chance favours; it is of one picture, one class and one
@@ -89,8 +89,8 @@ class Advice:
 
     @property
     def advised(self) -> LayerMerit | None:
-        """The best layer, where its map is told from itself in random places and from that of any other layer."""
-        return self.ranking[0] if self.ranking and self.ranking[0].points and not self.close else None
+        """The best layer, where its map is told from itself in random places; `close` ones do as well."""
+        return self.ranking[0] if self.ranking and self.ranking[0].points else None
 
     @property
     def sentence(self) -> str:
@@ -104,14 +104,12 @@ class Advice:
                 f"No layer is advised: even at {best.layer}, the best, where {merit}, the map does as well in one of "
                 f"{len(best.moved)} random places: {_number(max(best.moved))}."
             )
+        elsewhere = f"in {len(best.moved)} random places {_number(max(best.moved))} at most"
         if self.close:
             close = _listed([one.layer for one in self.close])
-            return f"No layer stands out: at {best.layer}, the best, {merit}, and {close} cannot be told from it."
+            return f"We advise {best.layer}: there {merit}, and {elsewhere}. {close} cannot be told from it."
         if not others:
-            return (
-                f"We advise {best.layer}, the only one: there {merit}, and in {len(best.moved)} random places "
-                f"{_number(max(best.moved))} at most."
-            )
+            return f"We advise {best.layer}, the only one: there {merit}, and {elsewhere}."
         second = others[0]
         return (
             f"We advise {best.layer}: there {merit}. At {second.layer}, the next, it is {_number(second.merit)}; in "

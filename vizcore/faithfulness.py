@@ -270,8 +270,11 @@ def _random_maps(pixels: Tensor, shown: np.ndarray, times: int, seed: int) -> li
 
 
 def _moved_maps(pixels: Tensor, shown: np.ndarray, times: int, seed: int) -> list[np.ndarray]:
-    """The map pushed by any number of rows and columns; what leaves on one side comes back on the other."""
-    by = np.random.default_rng((seed, 2)).integers(0, shown.shape, (times, 2))
+    """The map pushed by a quarter to three quarters of its rows, and of its columns: near its own place it would be no
+    control. What leaves on one side comes back on the other."""
+    height, width = shown.shape
+    low, high = (height // 4, width // 4), (height - height // 4 + 1, width - width // 4 + 1)
+    by = np.random.default_rng((seed, 2)).integers(low, high, (times, 2))
     return [np.roll(shown, (int(down), int(across)), (0, 1)) for down, across in by]
 
 
