@@ -18,6 +18,7 @@ from app_pages import (
 )
 from app_pages.explained import COSTLY, METHODS, Explained
 from app_pages.pixelwise import choose_view
+from vizcore.heatmaps import BY_PIXEL, scale_of, unit_of
 from vizcore.records import Heatmap, LensError
 
 here = common.chosen()
@@ -57,7 +58,7 @@ def choose() -> Explained:
             key="evidence_layer",
             bind="query-params",
         )
-    return Explained(here, method, layer, choose_view(method in views.PIXELWISE))
+    return Explained(here, method, layer, choose_view(method in BY_PIXEL))
 
 
 def map_of(explained: Explained) -> Heatmap | None:
@@ -73,13 +74,15 @@ def map_of(explained: Explained) -> Heatmap | None:
 
 
 def show_map(title: str, heat: Heatmap) -> None:
-    scale = views.scale_of(heat)
+    scale = scale_of(heat)
     name = here.label(heat.target)
     st.markdown(f"{common.plain(title)} of **{common.plain(name)}**")
-    views.show_picture(views.laid(here, heat, scale, BLEND), f"{title} of {name} on {here.title}")
-    views.show_scale(scale, takeaway.unit_of(heat))
+    words = views.described(here, heat)
+    views.show_picture(views.laid(here, heat, scale, BLEND), f"{title} of {name} on {here.title}. {words}")
+    views.show_scale(scale, unit_of(heat))
     size = " × ".join(map(str, heat.values.shape))
     st.caption(common.plain(f"{heat.layer or 'input'}, {size} · probability {100 * here.chances[heat.target]:.1f} %"))
+    st.caption(common.plain(words))
     for note in heat.notes:
         st.caption(common.plain(note))
     takeaway.offer_heatmap(here, heat, scale, BLEND)

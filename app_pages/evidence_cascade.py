@@ -8,6 +8,7 @@ import streamlit as st
 
 from app_pages import common, takeaway, views
 from app_pages.explained import Explained
+from vizcore.heatmaps import scale_of
 from vizcore.randomisation import Cascade, cascade
 from vizcore.records import Heatmap
 
@@ -101,7 +102,7 @@ def _show_strip(explained: Explained, found: Cascade) -> None:
             one = Heatmap(values, heat.method, heat.model_name, heat.layer, heat.target, heat.score, heat.params)
             with place:
                 alt = f"{explained.title}, {name}, on {here.title}; {words}"
-                views.show_picture(views.laid(here, one, views.scale_of(one)), alt)
+                views.show_picture(views.laid(here, one, scale_of(one)), alt)
                 st.caption(f"**{common.plain(name)}**  \n{common.plain(words)}")
 
 

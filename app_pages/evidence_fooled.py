@@ -11,6 +11,7 @@ import torch
 from app_pages import before_after, common, takeaway, views
 from app_pages.explained import Explained
 from vizcore.adversarial import ATTACKS, Adversarial, attack
+from vizcore.heatmaps import scale_of, unit_of
 from vizcore.images import Scale, View, to_png
 from vizcore.ranks import rank_correlation
 from vizcore.records import Heatmap, probabilities
@@ -239,7 +240,7 @@ def _show_heatmaps(explained: Explained, question: Question, made: Fooling, chan
     targets = list(dict.fromkeys((question.answer, int(made.after.argmax()))))
     of_changed = replace(explained, here=changed)
     maps = {target: (explained.heat(target), of_changed.heat(target)) for target in targets}
-    scale = views.scale_of(*(heat for pair in maps.values() for heat in pair))
+    scale = scale_of(*(heat for pair in maps.values() for heat in pair))
     st.markdown(f"**{common.plain(explained.title)} before and after**, on one scale")
     for target, pair in maps.items():
         name = here.label(target)
@@ -251,7 +252,7 @@ def _show_heatmaps(explained: Explained, question: Question, made: Fooling, chan
                 st.caption(f"**{common.plain(name)}**, {when}")
         st.markdown(_in_words(name, *pair))
     with st.container(width=420):
-        views.show_scale(scale, takeaway.unit_of(maps[targets[0]][0]))
+        views.show_scale(scale, unit_of(maps[targets[0]][0]))
 
 
 def _in_words(name: str, before: Heatmap, after: Heatmap) -> str:

@@ -14,6 +14,7 @@ from app_pages.explained import Explained
 from vizcore.advice import Advice, LayerMerit, advise, passes_of
 from vizcore.cam import CAM_METHODS, cam_of_layers
 from vizcore.fields import Field
+from vizcore.heatmaps import scale_of
 from vizcore.records import Heatmap, UnsupportedModel
 from vizcore.runs import runs_of
 from vizcore.warp import is_behind_warp
@@ -147,7 +148,7 @@ def _show_one(
     if isinstance(heat, UnsupportedModel):
         st.caption(common.plain(str(heat)))
         return
-    scale = views.scale_of(heat)
+    scale = scale_of(heat)
     words = f"{heat.values.shape[0]} × {heat.values.shape[1]} places; each sees {words_of(sees)}"
     score = "" if merit is None else words_of_merit(merit)
     alt = f"{explained.title} at {layer} of {here.label(heat.target)} on {here.title}: {words}. {score}"

@@ -11,6 +11,7 @@ import streamlit as st
 from app_pages import common, takeaway, views
 from app_pages.explained import Explained
 from vizcore.agreement import agreement
+from vizcore.heatmaps import scale_of, unit_of
 from vizcore.records import LensError
 
 
@@ -32,14 +33,14 @@ def show(explained: Explained) -> None:
     mine, other = explained.heat(), explained.heat(rival)
     note = f"Not the map of one class: that of class {here.target} less that of class {rival}."
     difference = replace(mine, values=mine.values - other.values, notes=(note,))
-    scale = views.scale_of(mine, other, difference)
+    scale = scale_of(mine, other, difference)
     names = (here.label(here.target), here.label(rival), "the first less the second")
     for place, heat, name in zip(st.columns(3), (mine, other, difference), names, strict=True):
         with place:
             st.markdown(f"**{common.plain(name)}**")
             views.show_picture(views.laid(here, heat, scale), f"{explained.title} of {name} on {here.title}")
     with st.container(width=420):
-        views.show_scale(scale, takeaway.unit_of(mine))
+        views.show_scale(scale, unit_of(mine))
     st.markdown(_in_words(mine.values, other.values))
     (imports, call), (_, of_rival) = explained.script(), explained.script(rival)
     takeaway.offer(

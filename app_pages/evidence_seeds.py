@@ -10,13 +10,13 @@ import streamlit as st
 
 from app_pages import common, takeaway, views
 from app_pages.explained import COSTLY, Explained
-from app_pages.parts import MASKS, as_shown
 from app_pages.pixelwise import AT_ONCE
 from vizcore.agreement import Spread, spread
 from vizcore.attribution import attribution
+from vizcore.heatmaps import MASKS, scale_of, unit_of
 from vizcore.images import Scale
 from vizcore.records import Heatmap, LensError, Progress
-from vizcore.rise import rise
+from vizcore.rise import above_mean, rise
 
 BY_CHANCE = ("smooth_grad", "rise")
 COUNTS = (3, 5)
@@ -43,7 +43,9 @@ class Drawn:
     def _draw(self, progress: Progress) -> Heatmap:
         here, target = self.explained.here, self.explained.here.target
         if self.explained.method == "rise":
-            return as_shown(rise(here.model, here.view.pixels, target, masks=MASKS, seed=self.seed, progress=progress))
+            return above_mean(
+                rise(here.model, here.view.pixels, target, masks=MASKS, seed=self.seed, progress=progress)
+            )
         found = attribution(
             here.model,
             here.view.pixels,
@@ -104,11 +106,11 @@ def _show(drawn: Explained, found: Spread) -> None:
     for place, title, values in ((one, "Mean", mean), (other, "Standard deviation", deviation)):
         with place:
             st.markdown(f"**{title}** over {found.count} seeds")
-            scale = views.scale_of(values) if values is mean else Scale.of(found.deviation)
+            scale = scale_of(values) if values is mean else Scale.of(found.deviation)
             views.show_picture(
                 views.laid(here, values, scale), f"{title} of {drawn.title} over {found.count} seeds on {here.title}"
             )
-            views.show_scale(scale, takeaway.unit_of(heat))
+            views.show_scale(scale, unit_of(heat))
     imports, call = _script(drawn, found.count)
     takeaway.offer(
         here, f"seeds {drawn.name}", deviation, views.laid(here, deviation, Scale.of(found.deviation)), imports, call

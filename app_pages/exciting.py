@@ -12,12 +12,12 @@ from app_pages import clickable, common, picture_sets, takeaway, views
 from app_pages.patches import Seen, as_shown, coloured, cut, framed, largest, scale_of, sheet_of, words
 from app_pages.picture_sets import PictureChoice
 from vizcore.export import to_figure
+from vizcore.heatmaps import FORTH_AND_BACK
 from vizcore.images import prepare
 from vizcore.projection import PROJECTIONS, projection
 from vizcore.records import LensError
 from vizcore.strongest import StrongestPatches, strongest_patches
 
-FORTH_AND_BACK = 3  # times as long as forth, at most: measured
 SECONDS_TO_MAKE = 0.02  # a picture of a set, about: measured
 WORDS = {
     "deconvnet": "the deconvnet: positive signals only, back through the filters",

@@ -11,9 +11,8 @@ from app_pages import common, views
 from app_pages.occlusion_runs import Occlusion
 from app_pages.parts import Parts
 from app_pages.pixelwise import PASSES, Pixelwise
-from app_pages.takeaway import python_of
-from vizcore.attribution import attribution, guided_grad_cam
-from vizcore.cam import CAM_METHODS, cam
+from vizcore.cam import CAM_METHODS
+from vizcore.heatmaps import BY_PIXEL, HEATMAP_METHODS, heatmap, python_of
 from vizcore.records import Heatmap, Model, Progress
 from vizcore.warp import is_behind_warp
 
@@ -23,9 +22,7 @@ METHODS = {
     **{name: title for name, title in views.PIXELWISE_TITLES.items() if name not in PASSES},
 }
 # Those that wait for a button, each map for itself.
-COSTLY = {
-    name: title for name, title in {**views.METHOD_TITLES, **views.PIXELWISE_TITLES}.items() if name not in METHODS
-}
+COSTLY = {name: row.title for name, row in HEATMAP_METHODS.items() if name not in METHODS}
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Explained:
 
     @property
     def title(self) -> str:
-        return {**METHODS, **COSTLY}[self.method]
+        return HEATMAP_METHODS[self.method].title
 
     @property
     def is_costly(self) -> bool:
@@ -55,7 +52,7 @@ class Explained:
     def key(self) -> tuple[object, ...]:
         """What its answers depend on, but for the class."""
         layer = self.layer if self.method in CAM_METHODS or self.method == "guided_grad_cam" else None
-        view = self.view if self.method in views.PIXELWISE else None
+        view = self.view if self.method in BY_PIXEL else None
         return self.here.model.title, self.here.digest, self.method, layer, view
 
     def heat(self, target: int | None = None, progress: Progress | None = None) -> Heatmap:
@@ -126,12 +123,7 @@ class Explained:
     def values(self, model: Model) -> np.ndarray:
         """The map (h, w) that the same method, of METHODS, has of another ``model``, same picture, same class."""
         pixels, target = self.here.view.pixels, self.here.target
-        if self.method in CAM_METHODS:
-            return cam(model, pixels, target, self.method, self.layer).values
-        if self.method == "guided_grad_cam":
-            guided = attribution(model, pixels, target, "guided_backpropagation")
-            return guided_grad_cam(guided, cam(model, pixels, target, layer=self.layer)).heatmap(self.view).values
-        return attribution(model, pixels, target, self.method).heatmap(self.view).values
+        return heatmap(model, pixels, target, self.method, self.layer, view=self.view).values
 
     def script(self, target: int | None = None, *, in_place: bool = False) -> tuple[tuple[str, ...], str]:
         """Imports, and the Python that makes ``heat``: that map, or `in_place`."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from app_pages import common, takeaway, views
+from vizcore.heatmaps import scale_of, title_of, unit_of
 from vizcore.images import Scale
 from vizcore.records import Heatmap
 
@@ -38,18 +39,18 @@ class Look:
     blend: float
 
     def scale(self, heat: Heatmap, for_row: Scale) -> Scale:
-        return {"each": views.scale_of(heat), "row": for_row}.get(self.scaling, self.for_all or for_row)
+        return {"each": scale_of(heat), "row": for_row}.get(self.scaling, self.for_all or for_row)
 
 
 def show_maps(here: common.Chosen, maps: Sequence[Known], look: Look) -> None:
     """Maps of one method side by side."""
-    for_row = views.scale_of(*(known.heat for known in maps))
+    for_row = scale_of(*(known.heat for known in maps))
     for place, known in zip(st.columns(max(2, len(maps)), gap="small"), maps, strict=False):
         with place:
             _show_map(here, known, look.scale(known.heat, for_row), look)
     if look.scaling == "row":
         with st.container(width=420):
-            views.show_scale(for_row, takeaway.unit_of(maps[0].heat))
+            views.show_scale(for_row, unit_of(maps[0].heat))
 
 
 def places_for(here: common.Chosen, targets: Sequence[int], look: Look) -> Callable[[Mapping[int, Heatmap]], None]:
@@ -69,10 +70,10 @@ def places_for(here: common.Chosen, targets: Sequence[int], look: Look) -> Calla
             picture.image(views.live(here, heat, scale, look.blend), width="stretch", alt=alt)
             if look.scaling == "each":
                 with bar.container():
-                    views.show_scale(scale, takeaway.unit_of(heat))
+                    views.show_scale(scale, unit_of(heat))
         if look.scaling == "row":
             with below.container():
-                views.show_scale(for_row, takeaway.unit_of(heat))
+                views.show_scale(for_row, unit_of(heat))
 
     return draw
 
@@ -81,9 +82,10 @@ def _show_map(here: common.Chosen, known: Known, scale: Scale, look: Look) -> No
     heat = known.heat
     badge = f" :{BADGES[known.state]}-badge[{known.state}]" if known.state else ""
     st.markdown(_name_of(here, heat.target) + badge)
-    views.show_picture(views.laid(here, heat, scale, look.blend), _words_for(here, heat))
+    alt = f"{_words_for(here, heat)}. {views.described(here, heat)}"
+    views.show_picture(views.laid(here, heat, scale, look.blend), alt)
     if look.scaling == "each":
-        views.show_scale(scale, takeaway.unit_of(heat))
+        views.show_scale(scale, unit_of(heat))
     st.caption(common.plain(" · ".join(_facts_of(known))))
     for note in (*heat.notes, *_remarks(heat, scale)):
         st.caption(common.plain(note))
@@ -97,7 +99,7 @@ def _name_of(here: common.Chosen, target: int) -> str:
 def _words_for(here: common.Chosen, heat: Heatmap) -> str:
     """What a picture shows, for who cannot see it."""
     where = "on" if views.is_by_pixel(heat) else "laid over"
-    return f"{views.title_of(heat)} of {here.label(heat.target)} {where} {here.title}"
+    return f"{title_of(heat)} of {here.label(heat.target)} {where} {here.title}"
 
 
 def _facts_of(known: Known) -> Iterator[str]:
@@ -114,9 +116,7 @@ def _facts_of(known: Known) -> Iterator[str]:
 def _adds_up(heat: Heatmap) -> bool:
     """Whether a sum over pixels means something: not of slopes or of magnitudes, nor where each shows a patch's."""
     return (
-        heat.method != "superpixel_ablation"
-        and heat.params.get("view") != "absolute"
-        and takeaway.unit_of(heat) not in NO_SUM
+        heat.method != "superpixel_ablation" and heat.params.get("view") != "absolute" and unit_of(heat) not in NO_SUM
     )
 
 

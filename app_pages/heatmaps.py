@@ -9,20 +9,17 @@ from streamlit.delta_generator import DeltaGenerator
 from app_pages import common, views
 from app_pages.heatmap_cells import Known, Look, places_for, show_maps
 from app_pages.occlusion_runs import Occlusion, words_of
-from app_pages.parts import READINGS, UNITS, Parts
+from app_pages.parts import UNITS, Parts
 from app_pages.pixelwise import Pixelwise, choose_view
 from vizcore.cam import CAM_METHODS, cam, cam_grid
+from vizcore.heatmaps import BY_PIXEL, HEATMAP_METHODS, scale_of
 from vizcore.images import Scale
 from vizcore.occlusion import BASELINES, SCORES, Unfinished
 from vizcore.records import Heatmap, LensError, Progress
 
 here = common.chosen()
 model = here.model
-TITLES = {**views.METHOD_TITLES, **views.PIXELWISE_TITLES}
-SYMBOLS = "A: the layer's maps, c: channel, s: the logit of the class, x: the picture."
-SYMBOLS_BY_PIXEL = (
-    "x: the picture, s: the logit of the class, b: the baseline; at a ReLU, f: what it is given, R: what comes back."
-)
+TITLES = {name: row.title for name, row in HEATMAP_METHODS.items()}
 GRADIENT = 0.3  # of a forward pass: what the gradients for a class take at most, measured
 
 
@@ -42,7 +39,7 @@ class Grid:
         return [(method, target) for method in self.methods if method != "occlusion" for target in self.targets]
 
     def key(self, method: str, target: int) -> tuple[object, ...]:
-        if method in views.PIXELWISE:
+        if method in BY_PIXEL:
             return self.pixelwise.key(method, target)
         if method in views.PARTS_TITLES:
             return self.parts.key(method, target)
@@ -51,7 +48,7 @@ class Grid:
     def is_quick(self, method: str) -> bool:
         if method in views.PARTS_TITLES:
             return False
-        return self.pixelwise.is_quick(method) if method in views.PIXELWISE else CAM_METHODS[method].needs != "passes"
+        return self.pixelwise.is_quick(method) if method in BY_PIXEL else CAM_METHODS[method].needs != "passes"
 
     def passes(self, method: str) -> int:
         """Forward passes of a CAM method for one class."""
@@ -73,14 +70,14 @@ class Grid:
 
     def seconds_of(self, quick: list[tuple[str, int]]) -> float:
         """How long quick maps take on this machine, together."""
-        by_pixel = [method for method, _ in quick if method in views.PIXELWISE]
+        by_pixel = [method for method, _ in quick if method in BY_PIXEL]
         targets = {target for method, target in quick if method in CAM_METHODS}
         together = (1 + GRADIENT * len(targets)) * views.seconds_a_pass(here) if targets else 0.0
         return together + sum(map(self.pixelwise.seconds, by_pixel))
 
     def price(self, method: str, classes: int) -> str:
         """Of a method that is not quick, for so many classes."""
-        if method in views.PIXELWISE:
+        if method in BY_PIXEL:
             return self.pixelwise.price(method, classes)
         if method in views.PARTS_TITLES:
             return self.parts.price(method)
@@ -94,7 +91,7 @@ class Grid:
 
     def compute(self, method: str, target: int, progress: Progress | None = None) -> Heatmap:
         """The map of any method but occlusion, known from now on."""
-        if method in views.PIXELWISE:
+        if method in BY_PIXEL:
             return self.pixelwise.compute(method, target, progress)
         if method in views.PARTS_TITLES:
             return self.parts.compute(method, [target], progress)[0]
@@ -242,14 +239,12 @@ def compute_row(grid: Grid, cells: list[tuple[str, int]]) -> None:
 
 
 def show_reading(method: str) -> None:
+    row = HEATMAP_METHODS[method]
     with st.popover("How to read this", type="tertiary", icon=":material/help:", key=f"read {method}"):
+        st.latex(row.formula)
+        st.caption(row.symbols)
+        st.markdown(f"{row.reading} **Weakness:** {row.weakness[0].lower()}{row.weakness[1:]}")
         if method == "occlusion":
-            st.latex(r"\text{drop} = s(x) - s(x \text{ with the window hidden})")
-            st.markdown(
-                "Each pixel shows the mean drop of the windows that cover it, in units of the score. Red: hiding it "
-                "lowers the score, so it speaks for the class; blue: against it. **Weakness:** a hidden square is "
-                "itself something that the network never saw, and evidence that stands in two places does not show."
-            )
             st.markdown(
                 "The values are exact, and come fast because only what a window can change is computed again "
                 "(Nakandala et al., 2019). While they come, a pixel is exact once every window over it was hidden; "
@@ -257,23 +252,6 @@ def show_reading(method: str) -> None:
                 "straight line: it multiplies what hiding would change by the gradient. Good for a first look, and no "
                 "more."
             )
-            st.caption(
-                "Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014. Nakandala, Kumar & "
-                "Papakonstantinou, Incremental and Approximate Inference for Faster Occlusion-based Deep CNN "
-                "Explanations, SIGMOD 2019"
-            )
-            return
-        if method in READINGS:
-            part = READINGS[method]
-            st.latex(part.formula)
-            st.caption(part.symbols)
-            st.markdown(f"{part.reading} **Weakness:** {part.weakness[0].lower()}{part.weakness[1:]}")
-            st.caption(part.reference)
-            return
-        row = views.PIXELWISE[method] if method in views.PIXELWISE else CAM_METHODS[method]
-        st.latex(row.formula)
-        st.caption(SYMBOLS_BY_PIXEL if method in views.PIXELWISE else SYMBOLS)
-        st.markdown(f"{row.reading} **Weakness:** {row.weakness[0].lower()}{row.weakness[1:]}")
         st.caption(row.reference)
 
 
@@ -342,7 +320,7 @@ def scale_for_all(grid: Grid, waiting: list[tuple[str, int]]) -> Scale | None:
     if "occlusion" in grid.methods:
         with suppress(LensError):
             heats += [known.heat for target in grid.targets if (known := grid.occlusion.best(target))]
-    return views.scale_of(*heats) if heats else None
+    return scale_of(*heats) if heats else None
 
 
 st.title("Heatmaps", anchor=False)
@@ -377,7 +355,7 @@ blend = row.slider(
     width=240,
 )
 with row:
-    view = choose_view(not views.PIXELWISE.keys().isdisjoint(methods))
+    view = choose_view(not BY_PIXEL.keys().isdisjoint(methods))
 grid = Grid(methods, targets, layer, choose_hiding("occlusion" in methods), Pixelwise(here, layer, view), Parts(here))
 
 if not methods:

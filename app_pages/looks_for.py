@@ -10,6 +10,7 @@ import streamlit as st
 
 from app_pages import common, takeaway, views
 from vizcore.anatomy import BYTES, Anatomy, anatomy
+from vizcore.heatmaps import FORTH_AND_BACK
 from vizcore.images import frame, tiles, to_png
 from vizcore.maximisation import MIDDLE, MOVE, OCTAVE, Maximised, Objective, Partial, dream, maximise
 from vizcore.receptive_field import Box, theoretical
@@ -17,7 +18,6 @@ from vizcore.records import ActivationMaps, LensError, Progress
 
 STEPS = 128
 OCTAVES, STEPS_OF_ONE = 3, 16  # of a dream
-FORTH_AND_BACK = 3  # times as long as forth, at most: measured
 KEPT = 1.3  # times what the layers of a net answer is kept of a picture for the way back, at most: measured
 LEAST = 224  # pixels of a side on the page
 CHANNEL, UNIT, CLASS, FOUR, DREAM = "channel", "unit", "class", "four", "dream"

@@ -10,6 +10,7 @@ from typing import Any
 
 from app_pages import common, views
 from app_pages.heatmap_cells import Known
+from vizcore.heatmaps import usual_options
 from vizcore.occlusion import Unfinished, count_windows, estimate_occlusion, occlusion_of
 from vizcore.records import Heatmap, Progress
 
@@ -71,8 +72,7 @@ class Occlusion:
     @classmethod
     def usual(cls, here: common.Chosen) -> Occlusion:
         """A seventh of the picture hidden, half a window on each time: 32 and 16 of 224."""
-        shorter = min(here.model.input_size)
-        return cls(here, max(2, shorter // 7), max(1, shorter // 14))
+        return cls(here, **usual_options(here.model, "occlusion"))
 
     @property
     def options(self) -> dict[str, Any]:

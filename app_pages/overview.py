@@ -7,6 +7,7 @@ from app_pages import common, picture_sets, takeaway, views
 from app_pages.occlusion_runs import Occlusion, words_of
 from app_pages.warp import show_warp
 from vizcore.filters import order
+from vizcore.heatmaps import title_of
 from vizcore.images import Scale, montage, to_png
 from vizcore.occlusion import Unfinished
 from vizcore.records import LensError, Scores
@@ -88,7 +89,7 @@ def show_occlusion() -> None:
     question.estimates(question.to_estimate([here.target]))
     known, picture, label = question.best(here.target), st.empty(), common.plain(here.label(here.target))
     if known:
-        alt = f"{views.title_of(known.heat)} laid over the picture"
+        alt = f"{title_of(known.heat)} laid over the picture"
         views.show_picture(views.laid(here, known.heat), alt, place=picture)
     if known and known.is_whole:
         fall = views.number(float(known.heat.values.max()))

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from app_pages import common, views
+from vizcore.heatmaps import SHARE_OF_PIXELS
 from vizcore.images import Box, Montage, Scale, frame, tiles, to_png
 from vizcore.records import GREY_FROM_RGB
 from vizcore.strongest import StrongestPatches
@@ -58,7 +59,7 @@ def as_shown(here: common.Chosen, pixels: np.ndarray) -> np.ndarray:
 def scale_of(values: np.ndarray) -> Scale:
     """One for all, signed; it holds all but a few, which would dwarf the others."""
     sent = values[values != 0]
-    return Scale.of(sent if sent.size else values, signed=True, share=views.SHARE_OF_PIXELS)
+    return Scale.of(sent if sent.size else values, signed=True, share=SHARE_OF_PIXELS)
 
 
 def coloured(values: np.ndarray, scale: Scale) -> np.ndarray:

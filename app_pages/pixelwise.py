@@ -8,13 +8,13 @@ import streamlit as st
 
 from app_pages import common, views
 from vizcore.attribution import MOST_STEPS, SAMPLES, attribution, guided_grad_cam
+from vizcore.heatmaps import FORTH_AND_BACK
 from vizcore.records import VIEWS, Attribution, Heatmap, Progress, UnsupportedModel
 from vizcore.warp import is_behind_warp
 
 PASSES = {"integrated_gradients": MOST_STEPS, "smooth_grad": SAMPLES}  # forth and back; 1 where not named
 AT_ONCE = 2  # pictures: what a pass leaves behind for the way back is kept of all of them
 VIEW = "absolute"
-FORTH_AND_BACK = 3  # times as long as forth, at most: measured
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from app_pages.common import Chosen, call_of
-from app_pages.views import PIXELWISE, in_place, is_by_pixel, shown, title_of
+from app_pages.views import in_place, is_by_pixel, shown
 from vizcore.colour import Scale
 from vizcore.export import to_figure, to_npz
-from vizcore.images import Montage, overlay
+from vizcore.figures import heatmap_figure
+from vizcore.heatmaps import python_of
+from vizcore.images import Montage
 from vizcore.records import Heatmap
+from vizcore.scripts import Origin, script
 from vizcore.warp import is_behind_warp
 
 if TYPE_CHECKING:
@@ -113,23 +116,12 @@ def offer_sheet(
 
 def offer_heatmap(here: Chosen, heat: Heatmap, scale: Scale, blend: float) -> None:
     """`offer` for a heatmap; its figure is drawn when somebody asks for it."""
-    size, solid = " × ".join(map(str, heat.values.shape)), is_by_pixel(heat)
+    solid = is_by_pixel(heat)
 
     def figure() -> bytes:
         photo, box = shown(here)
         values = in_place(here, heat.values, heat.layer)
-        return to_figure(
-            overlay(photo, values, box, scale=scale, alpha=1.0 if solid else blend, solid=solid),
-            scale,
-            title=f"{title_of(heat)} of {here.label(heat.target)}",
-            lines=(
-                f"{here.model.title}, {heat.layer or 'input'}, {size}; score {heat.score:.4g}",
-                ", ".join(f"{name} {value}" for name, value in heat.params.items()),
-                *(line for note in heat.notes for line in wrap(note, 100)),
-                here.title,
-            ),
-            unit=unit_of(heat),
-        )
+        return heatmap_figure(heat, values, photo, box, here.model, here.title, scale=scale, blend=blend)
 
     *imported, call = python_of(heat)
     how = "alpha=1, solid=True" if solid else f"alpha={blend:g}"
@@ -149,78 +141,6 @@ def offer_heatmap(here: Chosen, heat: Heatmap, scale: Scale, blend: float) -> No
     offer(here, f"{heat.method} {heat.target} {heat.layer or ''}", heat, figure, imports, "\n".join(lines))
 
 
-def python_of(heat: Heatmap) -> tuple[str, ...]:
-    """The imports and, last, the lines that compute a heatmap; one that was stopped early is computed to its end."""
-    options = ", ".join(f"{name}={value!r}" for name, value in heat.params.items())
-    if heat.method == "occlusion":
-        call = f"heat = occlusion(model, view.pixels, {heat.target}, {options})"
-        return "from vizcore.occlusion import occlusion", call
-    if heat.method == "occlusion_estimate":
-        call = f"(heat,) = estimate_occlusion(model, view.pixels, [{heat.target}], {options})"
-        return "from vizcore.occlusion import estimate_occlusion", call
-    if heat.method in PIXELWISE:
-        return _python_of_attribution(heat)
-    if heat.method == "superpixel_ablation":
-        call = f"heat = superpixel_ablation(model, view.pixels, {heat.target}, {options})"
-        return "from vizcore.superpixels import superpixel_ablation", call
-    if heat.method == "rise":
-        call = (
-            f"heat = rise(model, view.pixels, {heat.target}, {options})\n"
-            "heat = replace(heat, values=heat.values - heat.values.mean())"
-        )
-        return "from dataclasses import replace", "from vizcore.rise import rise", call
-    call = f"heat = cam(model, view.pixels, {heat.target}, {heat.method!r}, {heat.layer!r})"
-    return "from vizcore.cam import cam", call
-
-
-def _python_of_attribution(heat: Heatmap) -> tuple[str, ...]:
-    params = dict(heat.params)
-    view = params.pop("view")
-    if heat.method == "guided_grad_cam":
-        call = (
-            f'guided = attribution(model, view.pixels, {heat.target}, "guided_backpropagation")\n'
-            f'coarse = cam(model, view.pixels, {heat.target}, "grad_cam", {params["layer"]!r})\n'
-            f"heat = guided_grad_cam(guided, coarse).heatmap({view!r})"
-        )
-        return "from vizcore.attribution import attribution, guided_grad_cam", "from vizcore.cam import cam", call
-    options = "".join(f", {name}={value!r}" for name, value in params.items())
-    call = f"heat = attribution(model, view.pixels, {heat.target}, {heat.method!r}{options}).heatmap({view!r})"
-    return "from vizcore.attribution import attribution", call
-
-
-def unit_of(heat: Heatmap) -> str:
-    """What the numbers of a heatmap are, in words."""
-    if heat.method in PIXELWISE:
-        return PIXELWISE[heat.method].unit
-    if heat.method == "rise":
-        return f"{heat.params['score']} above its mean"
-    if heat.method in ("occlusion", "occlusion_estimate", "superpixel_ablation"):
-        return f"drop of the {heat.params['score']}"
-    return f"{title_of(heat)}, raw"
-
-
 def python_lines(here: Chosen, imports: tuple[str, ...], call: str) -> str:
     """A script that makes the same result from the same picture."""
-    wanted = {"from models import load_model", "from vizcore.images import prepare", *here.imports, *imports}
-    return "\n".join(
-        (
-            *merged(wanted),
-            "",
-            f"model = {here.loaded_by or call_of(here.model)}",
-            f"photo = {here.origin}",
-            "view = prepare(photo, model)",
-            call,
-            "",
-        )
-    )
-
-
-def merged(imports: set[str]) -> list[str]:
-    """One line a module, names sorted."""
-    plain = sorted(line for line in imports if line.startswith("import "))
-    modules: dict[str, set[str]] = {}
-    for line in imports.difference(plain):
-        _, module, _, names = line.split(" ", 3)
-        modules.setdefault(module, set()).update(names.split(", "))
-    froms = [f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(modules.items())]
-    return [*plain, *[""] * bool(plain), *froms]
+    return script(Origin(here.loaded_by or call_of(here.model), here.origin, here.imports), imports, call)

@@ -12,8 +12,9 @@ import numpy as np
 import streamlit as st
 
 from app_pages import common
-from vizcore import activations, attribution, cam, filters, spectra
+from vizcore import activations, cam, filters, spectra
 from vizcore.arithmetic import UnitArithmetic, explain_unit
+from vizcore.heatmaps import BY_PIXEL, HEATMAP_METHODS, quantity_of, scale_of
 from vizcore.hooks import stages
 from vizcore.images import (
     Box,
@@ -32,16 +33,11 @@ from vizcore.images import (
 from vizcore.kernel_edit import KernelEdit, edit_kernel
 from vizcore.records import GREY_FROM_RGB, ActivationMaps, Filters, Heatmap, Layer, Progress, UnsupportedModel
 from vizcore.warp import Warp, is_behind_warp, laid_back, learned_warp
+from vizcore.words import describe
 
-PARTS_TITLES = {"superpixel_ablation": "Super-pixels", "rise": "RISE"}
-METHOD_TITLES = {
-    **{name: row.title for name, row in cam.CAM_METHODS.items()},
-    "occlusion": "Occlusion",
-    **PARTS_TITLES,
-}
-PIXELWISE = {**attribution.ATTRIBUTION_METHODS, "guided_grad_cam": attribution.GUIDED_GRAD_CAM}
-PIXELWISE_TITLES = {name: row.title for name, row in PIXELWISE.items()}
-SHARE_OF_PIXELS = 0.99  # of an attribution, that its scale holds
+METHOD_TITLES = {name: row.title for name, row in HEATMAP_METHODS.items() if row.family != "pixel"}
+PARTS_TITLES = {name: METHOD_TITLES[name] for name in ("superpixel_ablation", "rise")}
+PIXELWISE_TITLES = {name: row.title for name, row in BY_PIXEL.items()}
 PHOTO_LEAST, PHOTO_MOST = 336, 900  # pixels of the longer side of a photo on the page
 PHOTO_LIVE = 450  # the same, of a picture that is drawn again and again while a run goes on
 SHEET_WIDTH = 1120  # pixels of a montage: sharp on a projector, and light enough to send
@@ -141,14 +137,12 @@ def _laid(photo: np.ndarray, values: np.ndarray, box: Box, scale: Scale, blend: 
 
 def is_by_pixel(heat: Heatmap) -> bool:
     """Whether a heatmap is that of an attribution: shown alone, for it cannot be read through the photo."""
-    return heat.method in PIXELWISE
+    return heat.method in BY_PIXEL
 
 
-def scale_of(*heats: Heatmap) -> Scale:
-    """One scale for heatmaps; of attributions it holds all pixels but a few, which would dwarf the others."""
-    scales = [Scale.of(heat, share=SHARE_OF_PIXELS if is_by_pixel(heat) else 1.0) for heat in heats]
-    high = max(scale.high for scale in scales)
-    return Scale(-high if any(scale.signed for scale in scales) else 0.0, high)
+def described(here: common.Chosen, heat: Heatmap) -> str:
+    """A heatmap in words: where in what the network saw it is strong."""
+    return str(describe(in_place(here, heat.values, heat.layer), quantity_of(heat)))
 
 
 def live(here: common.Chosen, heat: Heatmap, scale: Scale, blend: float = 0.6) -> str:
@@ -178,11 +172,6 @@ def asked(label: str, key: str, price: str, place: Any = None) -> bool:
     if pressed:
         place.empty()
     return bool(pressed)
-
-
-def title_of(heat: Heatmap) -> str:
-    """What a heatmap is called."""
-    return {**METHOD_TITLES, **PIXELWISE_TITLES}.get(heat.method, "Estimated occlusion")
 
 
 def framed(here: common.Chosen) -> bytes:

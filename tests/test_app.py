@@ -23,6 +23,7 @@ from app_pages.occlusion_runs import Occlusion
 from app_pages.pixelwise import Pixelwise
 from models import load_model
 from models.samples import read_sample
+from vizcore.heatmaps import scale_of
 from vizcore.images import prepare, read_image, to_jpeg, to_png
 from vizcore.occlusion import estimate_occlusion, occlusion
 from vizcore.records import ActivationMaps, BadParameter, Heatmap, Model, UnsupportedModel
@@ -278,7 +279,7 @@ def test_methods_by_pixel_stand_alone_on_a_scale_that_holds_nearly_all_pixels() 
     saying(app, "32 × 32 pixels, signed")
     here = chosen(app)
     heat = Pixelwise(here, here.model.layers["cam"], "signed").compute("gradient", here.target)
-    scale = views.scale_of(heat)
+    scale = scale_of(heat)
     assert scale.signed
     assert 0.985 < (np.abs(heat.values) <= scale.high).mean() < 0.995
 

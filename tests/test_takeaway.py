@@ -23,6 +23,7 @@ from app_pages.explained import Explained
 from app_pages.occlusion_runs import Occlusion
 from app_pages.parts import Parts
 from app_pages.pixelwise import Pixelwise
+from vizcore import figures
 from vizcore.colour import Scale
 from vizcore.export import to_figure, to_npz
 from vizcore.records import ActivationMaps, Embedding, Filters, Heatmap
@@ -288,7 +289,7 @@ def test_an_occlusion_that_was_stopped_says_so_in_all_that_is_taken_away_and_its
     offered: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(takeaway, "offer", lambda *args: offered.append(args))
-        patch.setattr(takeaway, "to_figure", lambda *args, lines, **options: "\n".join(lines).encode())
+        patch.setattr(figures, "to_figure", lambda *args, lines, **options: "\n".join(lines).encode())
         takeaway.offer_heatmap(here, heat, Scale.of(heat), 0.6)
         (_, _, record, figure, _, call), *_ = offered
         lines = figure().decode()

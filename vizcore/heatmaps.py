@@ -64,7 +64,9 @@ HIDING_METHODS: Mapping[str, HeatmapMethod] = MappingProxyType(
             "the score, so it speaks for the class; blue: against it.",
             "A hidden square is itself something that the network never saw, and evidence that stands in two places "
             "does not show.",
-            "Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014",
+            "Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014. Nakandala, Kumar & "
+            "Papakonstantinou, Incremental and Approximate Inference for Faster Occlusion-based Deep CNN Explanations, "
+            "SIGMOD 2019",
         ),
         "superpixel_ablation": HeatmapMethod(
             "Super-pixels",
