@@ -195,6 +195,9 @@ def test_the_network_is_proposed_from_names_and_shapes_whatever_its_classes(name
     assert best.share == 1 > second.share
 
 
+SHARED = "timm/mobilenetv3_small_100"  # one of several with its kernels
+
+
 @pytest.mark.parametrize("name", ["mobilenetv3_small_100", "regnetx_002", "densenet121"])
 def test_a_network_of_timm_is_found_by_its_kernels_whatever_its_classes(name: str) -> None:
     shapes = {f"module.{key}": tensor.shape for key, tensor in structure(find_card(name), 3).state_dict().items()}
@@ -202,6 +205,29 @@ def test_a_network_of_timm_is_found_by_its_kernels_whatever_its_classes(name: st
     assert f"timm/{name}" in matches_of_timm(tensors)
     tensors[next(key for key, shape in shapes.items() if len(shape) == 4)] = torch.zeros(1, 2, 3, 3)
     assert matches_of_timm(tensors) == ()
+
+
+def test_kernels_that_several_networks_of_timm_have_are_no_reason_to_take_one() -> None:
+    """MobileNetV3 and the same with TensorFlow's padding, say: what differs lies in no tensor."""
+    state = {key: torch.zeros(tensor.shape) for key, tensor in structure(find_card(SHARED), 3).state_dict().items()}
+    assert len(several := matches_of_timm(state)) > 1
+    with pytest.raises(BadWeights, match="has the kernels of .*, which differ in other things") as refusal:
+        opened(state, None)
+    assert all(name in str(refusal.value) for name in several)
+    assert f'architecture="{several[0]}"' in str(refusal.value)
+
+
+def test_a_misfit_says_what_to_do(digits: dict[str, Tensor]) -> None:
+    """By what the tensors fit: networks of timm, nothing, the one that was asked for best, or another."""
+    of_timm = {key: torch.zeros(tensor.shape) for key, tensor in structure(find_card(SHARED), 3).state_dict().items()}
+    for state, architecture, words in (
+        (of_timm, "resnet18", f"It has the kernels of {matches_of_timm(of_timm)[0]}"),
+        ({"a": torch.zeros(3), "b": torch.zeros(2, 2)}, "lenet5", "It fits no network of the catalogue"),
+        ({name: digits[name] for name in digits if name != "conv2.weight"}, "lenet5", "No other network of the catalogue fits better"),
+        (digits, "resnet18", 'The best match is LeNet-5, with 100 % of the tensors: take architecture="lenet5"'),
+    ):
+        with pytest.raises(BadWeights, match=re.escape(words)):
+            opened(state, architecture)
 
 
 def test_without_an_architecture_the_one_that_fits_is_taken(digits: dict[str, Tensor]) -> None:
