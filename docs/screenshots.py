@@ -22,6 +22,7 @@ SHOTS = {
     "heatmaps": "heatmaps?picture=Coffee&methods=Grad-CAM&methods=Occlusion",
     "evidence": "evidence?model=PhotoNet&evidence_method=Guided+backpropagation&question=Randomise+weights",
     "embedding": "embedding",
+    "report": "report?model=PhotoNet",
 }
 
 
@@ -47,7 +48,14 @@ def main(address: str) -> None:
 
 def press_all(page: Page) -> None:
     """Start what waits for a button."""
-    for label in ("Hide parts of it", "Map many pictures", "Compute", "Draw the map", "Randomise weights"):
+    for label in (
+        "Hide parts of it",
+        "Map many pictures",
+        "Compute",
+        "Draw the map",
+        "Randomise weights",
+        "Make the report",
+    ):
         button = page.get_by_role("button", name=label)
         if button.count():
             button.first.click()

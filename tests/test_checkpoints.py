@@ -211,7 +211,7 @@ def test_kernels_that_several_networks_of_timm_have_are_no_reason_to_take_one() 
     """MobileNetV3 and the same with TensorFlow's padding, say: what differs lies in no tensor."""
     state = {key: torch.zeros(tensor.shape) for key, tensor in structure(find_card(SHARED), 3).state_dict().items()}
     assert len(several := matches_of_timm(state)) > 1
-    with pytest.raises(BadWeights, match="has the kernels of .*, which differ in other things") as refusal:
+    with pytest.raises(BadWeights, match=r"has the kernels of .*, which differ in other things") as refusal:
         opened(state, None)
     assert all(name in str(refusal.value) for name in several)
     assert f'architecture="{several[0]}"' in str(refusal.value)
@@ -223,7 +223,11 @@ def test_a_misfit_says_what_to_do(digits: dict[str, Tensor]) -> None:
     for state, architecture, words in (
         (of_timm, "resnet18", f"It has the kernels of {matches_of_timm(of_timm)[0]}"),
         ({"a": torch.zeros(3), "b": torch.zeros(2, 2)}, "lenet5", "It fits no network of the catalogue"),
-        ({name: digits[name] for name in digits if name != "conv2.weight"}, "lenet5", "No other network of the catalogue fits better"),
+        (
+            {name: digits[name] for name in digits if name != "conv2.weight"},
+            "lenet5",
+            "No other network of the catalogue fits better",
+        ),
         (digits, "resnet18", 'The best match is LeNet-5, with 100 % of the tensors: take architecture="lenet5"'),
     ):
         with pytest.raises(BadWeights, match=re.escape(words)):
