@@ -296,6 +296,13 @@ def test_what_is_out_of_range_is_refused_with_the_range(options: dict[str, Any],
         attribution(nets.gap(torch.float64), nets.picture(), **({"target": TARGET} | options))
 
 
+def test_a_gradient_that_is_no_number_is_refused() -> None:
+    """The scores are finite, the slope of the root at 0 is not."""
+    model = nets.answering(lambda logits: (logits - logits.detach()).abs().sqrt() + logits.detach())
+    with pytest.raises(UnsupportedModel, match="gives NaN or infinity for class 1"):
+        attribution(model, nets.picture(dtype=torch.float32), 1, "gradient")
+
+
 def test_a_score_that_cannot_be_differentiated_is_refused() -> None:
     class Rounded(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
