@@ -26,6 +26,7 @@ sys.path.insert(0, "tests")
 import nets
 import torch
 from models import load_model
+from vizcore.attribution import attribution
 from vizcore.cam import cam
 from vizcore.occlusion import estimate_occlusion, occlusion
 
@@ -61,6 +62,11 @@ def strongest_of(model, count, layer):
 def climbed(model, layer, count):
     from vizcore.maximisation import Objective, maximise
     maximise(model, Objective(layer, channel=1), count=count, steps=2)
+
+def every_stage(model):
+    from vizcore.cam import cam_of_layers
+    from vizcore.hooks import stages
+    cam_of_layers(model, pixels, 281, [stage.name for stage in stages(model)])
 
 def sent_back(model, layer):
     from vizcore.projection import projection
@@ -104,6 +110,8 @@ SMALL_LIMIT = 400  # where the parameters take no more than memory.SMALL_MB
         (LITE, "sent_back(model, 'blocks.6')"),
         (LITE, "climbed(model, 'blocks.6', 1)"),
         (LITE, "cam(model, pixels, 281, 'ablation_cam')"),
+        (LITE, "every_stage(model)"),
+        (LITE, "attribution(model, pixels, 281, 'smooth_grad', samples=4, batch_size=2)"),
     ],
 )
 def test_no_method_takes_more_with_a_small_network_than_a_long_turn_is_given(model: str, call: str) -> None:
@@ -122,6 +130,9 @@ def test_no_method_takes_more_with_a_small_network_than_a_long_turn_is_given(mod
         (WIDE, "occlusion(model, pixels, 4, 16, 6, partial=lambda heat: None)"),  # 1 296 windows
         (LITE, "occlusion(model, pixels, 281, 32, 16)"),
         (VGG, "occlusion(model, pixels, 281, 32, 16, progress=stop_after(80))"),
+        (VGG, "every_stage(model)"),
+        (DEEP, "every_stage(model)"),
+        (DEEP, "attribution(model, pixels, 281, 'smooth_grad', samples=4, batch_size=2)"),
         (VGG, "occlusion(model, pixels, 281, 200, 100)"),
         (RESNET, "occlusion(model, pixels, 281, 32, 16, progress=stop_after(120))"),
         (DEEP, "occlusion(model, pixels, 281, 32, 16, progress=stop_after(24))"),

@@ -174,7 +174,7 @@ def _heatmap(seen: _Seen, method: str, target: int, batch_size: int = 8, progres
         gradient = seen.gradients[target]
         if isinstance(gradient, UnsupportedModel):
             raise gradient
-        values = GRADIENT_FORMULAS[method](wide, gradient)
+        values = GRADIENT_FORMULAS[method](wide, gradient.double())
     elif method == "cam":
         values = weighted_sum(_class_weights(model, layer, maps, seen.logits)[target].double(), wide)
     elif method == "eigen_cam":
@@ -343,7 +343,7 @@ def _ratio(above: Tensor, below: Tensor) -> Tensor:
 def _gradients(
     model: Model, layers: Sequence[str], score: Tensor, maps: list[Tensor]
 ) -> list[Tensor | UnsupportedModel]:
-    """The gradient (C, h, w), float64, of each layer's maps (1, C, h, w), or why there is none."""
+    """The gradient (C, h, w) of each layer's maps (1, C, h, w), or why there is none."""
     if not score.requires_grad:
         said = "The score of {} does not depend on the layer “{}” in a differentiable way."
         return [UnsupportedModel(said.format(model.title, layer)) for layer in layers]
@@ -351,7 +351,7 @@ def _gradients(
     return [
         UnsupportedModel(f"The score of {model.title} does not depend on the layer “{layer}”.")
         if gradient is None
-        else gradient[0].double()
+        else gradient[0]
         for layer, gradient in zip(layers, found, strict=True)
     ]
 
