@@ -222,6 +222,9 @@ def show_sides(kind: str, sides: tuple[Side, Side], shared: bool, blend: float) 
         with column:
             if heat := heats.get(side.name):
                 show_map(side, heat, scale if shared else views.scale_of(heat), blend, own_bar=not shared)
+            else:
+                alt = f"On the {side.name}: {side.here.title}, with a frame around the part that the network saw"
+                views.show_picture(views.framed(side.here), alt)
             views.show_classes(side.here)
 
 

@@ -223,8 +223,9 @@ def test_a_link_to_what_is_not_there_says_so(query: dict[str, str], words: str) 
     assert not app.exception
 
 
-def test_a_costly_method_waits_behind_its_price_on_each_side() -> None:
+def test_a_costly_method_waits_behind_its_price_on_each_side(drawn: dict[str, np.ndarray]) -> None:
     app = compare("Another picture", "LeNet-5", "Score-CAM")
+    assert sum("with a frame" in alt and alt.startswith("On the") for alt in drawn) == 2, "the photos are there already"
 
     def waiting() -> list[str]:
         return [str(button.key) for button in app.button if str(button.key).startswith("compute")]
@@ -243,6 +244,13 @@ def test_what_one_network_does_not_allow_is_said_on_its_side_and_the_other_is_sh
     app = compare("Another network", "LeNet-5", "CAM", compare_model="PhotoNet")
     assert len(app.info) == 1
     assert len(app.code) == 1
+
+
+def test_an_untrained_network_is_compared_as_well_and_said_to_be_one() -> None:
+    app = visit("compare", model="ResNet-18", untrained="true", compare_model="EfficientNet-Lite0")
+    assert not app.exception
+    assert "untrained" in app.warning[0].value
+    assert len(app.code) == 2
 
 
 def test_a_method_of_the_whole_network_has_no_other_layer() -> None:
@@ -327,6 +335,4 @@ def test_the_python_of_each_side_gives_what_is_on_the_page(
     for names, heat, picture in zip(made, heats, pictures, strict=True):
         assert np.allclose(names["heat"].values, heat.values, rtol=1e-4, atol=1e-6)
         if names["photo"].shape == picture.shape:  # shown as it is, neither enlarged nor reduced
-            assert np.abs(names["picture"].astype(int) - picture).max() <= 8, (
-                "a step of the colours: limits are rounded"
-            )
+            assert np.abs(names["picture"].astype(int) - picture).max() <= 8, "a step of the colours"

@@ -13,7 +13,7 @@ Person = Callable[..., Page]
 
 def test_on_a_phone_in_the_dark_both_sides_stand_one_under_the_other(person: Person) -> None:
     page = person(size=NARROW, dark=True, path="compare?model=PhotoNet&compare_with=Another+picture")
-    left, right = named(page, "On the left"), named(page, "On the right")
+    left, right = named(page, "On the left: "), named(page, "On the right: ")
     expect(left).to_be_visible()
     above, below = left.bounding_box(), right.bounding_box()
     assert above
