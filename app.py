@@ -31,6 +31,7 @@ PAGES = (
     ("app_pages/anatomy.py", "Anatomy", ":material/account_tree:", False),
     ("app_pages/heatmaps.py", "Heatmaps", ":material/local_fire_department:", False),
     ("app_pages/evidence.py", "Evidence", ":material/fact_check:", False),
+    ("app_pages/compare.py", "Compare", ":material/compare:", False),
     ("app_pages/hiding.py", "Hide", ":material/ink_eraser:", False),
     ("app_pages/arithmetic.py", "Arithmetic", ":material/calculate:", False),
     ("app_pages/embedding.py", "Embedding", ":material/scatter_plot:", False),

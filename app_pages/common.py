@@ -303,9 +303,21 @@ def make_room(need: int) -> None:
         )
 
 
+@contextmanager
+def looking_at(here: Chosen) -> Iterator[None]:
+    """Reckon what a turn takes by the net of ``here``, where that is another than the sidebar's."""
+    before, _here.looked_at = getattr(_here, "looked_at", None), here
+    try:
+        yield
+    finally:
+        _here.looked_at = before
+
+
 def _bytes_of_net() -> int:
     """Of the net that is looked at."""
-    here: Chosen | None = st.session_state.get("chosen") if get_script_run_ctx(suppress_warning=True) else None
+    here: Chosen | None = getattr(_here, "looked_at", None)
+    if not here and get_script_run_ctx(suppress_warning=True):
+        here = st.session_state.get("chosen")
     return sum(tensor.nbytes for tensor in here.loaded.net.parameters()) if here else 0
 
 
@@ -630,6 +642,15 @@ def scores_of(model: Any, photo: Any) -> tuple[Any, np.ndarray]:
             return view, at_this_place(model).logits(view.pixels)[0].float().numpy()
 
     return known(("scores", model.title, photo.digest), compute)
+
+
+def chances_of(scores: np.ndarray) -> np.ndarray:
+    """The probabilities (K,) of logits (K,)."""
+    import torch
+
+    from vizcore.records import probabilities
+
+    return probabilities(torch.from_numpy(scores)[None])[0].numpy()
 
 
 def warm_up() -> None:

@@ -70,7 +70,11 @@ class Explained:
 
     def is_known(self, target: int | None = None) -> bool:
         """Whether its map of a class, or the refusal, is there without computing; those of one pass always are."""
-        return not self.is_costly or common.results().get(self._key_of_map(target)) is not None
+        return not self.is_costly or self.is_stored(target)
+
+    def is_stored(self, target: int | None = None) -> bool:
+        """Whether its map of a class, or the refusal, was computed before."""
+        return common.results().get(self._key_of_map(target)) is not None
 
     def _key_of_map(self, target: int | None) -> tuple[object, ...]:
         target = self.here.target if target is None else target

@@ -31,11 +31,7 @@ with seen:
     st.caption(f"{model.input_size[1]} × {model.input_size[0]} pixels, {colour}.")
 with classes:
     st.subheader("What it answers", anchor=False)
-    ranks = {int(k): rank for rank, k in enumerate(here.ranking, 1)}
-    for k in dict.fromkeys((*map(int, here.ranking[:5]), here.target)):
-        chance = float(here.chances[k])
-        facts = f"{100 * chance:.1f} % · logit {views.number(float(here.scores[k]))}"
-        st.progress(chance, text=f"{ranks[k]}\u2002**{common.plain(here.label(k))}** · {common.plain(facts)}")
+    views.show_classes(here)
     st.caption(
         f"{common.plain(model.title)} knows {len(model.labels):,} classes and names one of them whatever it is shown. "
         "The bars are probabilities: the softmax of its scores, the logits."

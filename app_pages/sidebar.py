@@ -15,9 +15,12 @@ from vizcore.images import Photo, to_png
 if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile
 
+    from models.samples import Sample
+
 UPLOAD_TYPES = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"]
 TOP = "the top class"
-LAYERS = ("layer", "cam_layer", "evidence_layer", "report_layer")  # what links call them
+OWN = "A photo of your own"  # to compare with
+LAYERS = ("layer", "cam_layer", "evidence_layer", "compare_layer", "report_layer")  # what links call them
 GROUPS = ("package", "shipped", "loader", "hub", "untrained")  # of the models, in the order in which they are offered
 
 
@@ -64,7 +67,7 @@ def choose() -> str | None:
         imports=picture.imports,
         view=view,
         scores=scores,
-        chances=_probabilities(scores),
+        chances=common.chances_of(scores),
         target=target,
     )
     return None
@@ -101,6 +104,10 @@ def _say_what_is_missing(asked: dict[str, str], model: Any) -> None:
     samples = [sample.title for sample in list_samples()]
     there = {"model": [known.title for known in list_models()], "picture": samples, "digit": samples}
     there["class"] = [TOP, *model.labels]
+    if "compare_model" in asked:
+        own = [own.card.title] if (own := common.brought()) else []
+        there["compare_model"] = own + [known.title for known in list_models() if known.ready()]
+    there["compare_picture"] = [*samples, OWN]
     if any(what in asked for what in LAYERS):
         layers = common.layers_of(model.name, model.weights is None)
         with_maps = [layer.name for layer in layers if len(layer.shape) == 3]
@@ -203,11 +210,28 @@ def _choose_sample(grey: bool, others: bool) -> Picture:
         label_visibility="visible" if others else "collapsed",
     )
     st.caption(common.plain(samples[key].credit))
+    return picture_of(samples[key])
+
+
+def picture_of(sample: Sample) -> Picture:
     return Picture(
-        common.photo_from(samples[key].read()),
-        samples[key].title,
-        f"read_image(read_sample({key!r}))",
+        common.photo_from(sample.read()),
+        sample.title,
+        f"read_image(read_sample({sample.key!r}))",
         ("from models.samples import read_sample", "from vizcore.images import read_image"),
+    )
+
+
+def picture_in(file: UploadedFile, name: str, before: Picture | None) -> Picture:
+    """The photo in an uploaded file called ``name``, where it is not that of ``before``. Raises BadImage."""
+    # The visit holds its photo anyway; among thirty, those of others have taken its place in the results by now.
+    photo = before.photo if before and before.file == file.file_id else common.photo_from(file.getvalue())
+    return Picture(
+        photo,
+        name,
+        f"open_photo({name!r}, max_side={common.PHOTO_SIDE}).pixels",
+        ("from vizcore.images import open_photo",),
+        file.file_id,
     )
 
 
@@ -219,21 +243,14 @@ def _take(source: str, file: UploadedFile | None, name: str) -> None:
         return
     before: Picture | None = st.session_state["own"].get(source)
     try:
-        # The visit holds its photo anyway; among thirty, those of others have taken its place in the results by now.
-        photo = before.photo if before and before.file == file.file_id else common.photo_from(file.getvalue())
+        picture = picture_in(file, name, before)
     except BadImage as refusal:
         st.error(common.plain(str(refusal)), icon=":material/block:")
         st.session_state["notice"] = f"{name} could not be read; the picture before it is still shown."
         return
-    for note in photo.notes:
+    for note in picture.photo.notes:
         st.caption(common.plain(note))
-    st.session_state["own"][source] = Picture(
-        photo,
-        name,
-        f"open_photo({name!r}, max_side={common.PHOTO_SIDE}).pixels",
-        ("from vizcore.images import open_photo",),
-        file.file_id,
-    )
+    st.session_state["own"][source] = picture
 
 
 def _draw() -> None:
@@ -273,6 +290,10 @@ def _invert(picture: Picture, card: Card) -> Picture:
         help="LeNet-5 has seen white digits on black only. This turns the picture around before the network sees it.",
     ):
         return picture
+    return inverted(picture)
+
+
+def inverted(picture: Picture) -> Picture:
     photo = Photo.of(255 - picture.photo.pixels)
     return Picture(photo, f"{picture.title}, inverted", f"255 - {picture.origin}", picture.imports)
 
@@ -293,11 +314,3 @@ def _choose_class(model: object, scores: np.ndarray) -> int:
         return labels.index(chosen)
     st.caption(common.plain(f"It is {labels[top]}."))
     return top
-
-
-def _probabilities(scores: np.ndarray) -> np.ndarray:
-    import torch
-
-    from vizcore.records import probabilities
-
-    return probabilities(torch.from_numpy(scores)[None])[0].numpy()

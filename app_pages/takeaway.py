@@ -114,8 +114,8 @@ def offer_sheet(
     offer(here, name, record, figure, imports, call)
 
 
-def offer_heatmap(here: Chosen, heat: Heatmap, scale: Scale, blend: float) -> None:
-    """`offer` for a heatmap; its figure is drawn when somebody asks for it."""
+def offer_heatmap(here: Chosen, heat: Heatmap, scale: Scale, blend: float, besides: str = "") -> None:
+    """`offer` for a heatmap; its figure is drawn when somebody asks for it. ``besides`` tells two files apart."""
     solid = is_by_pixel(heat)
 
     def figure() -> bytes:
@@ -138,7 +138,7 @@ def offer_heatmap(here: Chosen, heat: Heatmap, scale: Scale, blend: float) -> No
     imports: tuple[str, ...] = (*imported, "from vizcore.images import Scale, overlay, to_png")
     if warped:
         imports += ("from vizcore.warp import laid_back, learned_warp",)
-    offer(here, f"{heat.method} {heat.target} {heat.layer or ''}", heat, figure, imports, "\n".join(lines))
+    offer(here, f"{heat.method} {heat.target} {heat.layer or ''} {besides}", heat, figure, imports, "\n".join(lines))
 
 
 def python_lines(here: Chosen, imports: tuple[str, ...], call: str) -> str:

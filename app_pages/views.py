@@ -305,6 +305,15 @@ def show_scale(scale: Scale, unit: str, colormap: str | None = None) -> None:
         row.caption(common.plain(number(scale.high)), width="content")
 
 
+def show_classes(here: common.Chosen) -> None:
+    """The five most probable classes, and the one looked at, as bars."""
+    ranks = {int(k): rank for rank, k in enumerate(here.ranking, 1)}
+    for k in dict.fromkeys((*map(int, here.ranking[:5]), here.target)):
+        chance = float(here.chances[k])
+        facts = f"{100 * chance:.1f} % · logit {number(float(here.scores[k]))}"
+        st.progress(chance, text=f"{ranks[k]}\u2002**{common.plain(here.label(k))}** · {common.plain(facts)}")
+
+
 def _bar(scale: Scale, colormap: str | None) -> bytes:
     return to_png(colour_bar(scale, width=512, height=10, colormap=colormap))
 

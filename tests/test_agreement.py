@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from vizcore.agreement import agreement, scaled_ranks, spread
+from vizcore.agreement import agreement, scaled_ranks, shared_part, spread
 from vizcore.ranks import rank_correlation, ranks
 from vizcore.records import Attribution, BadParameter, Heatmap
 
@@ -225,3 +225,51 @@ def test_what_cannot_be_compared_is_refused(maps: Any, size: Any, words: str) ->
 def test_a_spread_of_less_than_two_maps_of_one_shape_is_refused(shapes: list[tuple[int, int]]) -> None:
     with pytest.raises(BadParameter, match=r"maps have the shapes .*; there must be two or more"):
         spread([random_map(0, shape) for shape in shapes])
+
+
+# ---- maps over different parts of one photo ------------------------------------------------------------------------
+
+
+def ramp(box: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
+    """A map (h, w) over ``box`` whose number is 3 times the row of the photo less its column."""
+    left, top, right, bottom = box
+    rows = top + (np.arange(size[0]) + 0.5) * (bottom - top) / size[0]
+    columns = left + (np.arange(size[1]) + 0.5) * (right - left) / size[1]
+    return (3 * rows[:, None] - columns[None]).astype(np.float32)
+
+
+def test_maps_over_different_boxes_meet_at_the_same_pixels_of_the_photo() -> None:
+    boxes = {"wide": (10, 40, 170, 120), "high": (50, 0, 130, 160)}
+    found = shared_part({"wide": ramp(boxes["wide"], (8, 20)), "high": ramp(boxes["high"], (32, 16))}, boxes)
+    rows, columns = np.arange(40, 120) + 0.5, np.arange(50, 130) + 0.5
+    expected = 3 * rows[:, None] - columns[None]
+    for values in found.values():
+        assert values.shape == (80, 80)
+        inner = (slice(6, -6), slice(6, -6))  # beyond the middle of a map's outer cells there is nothing to lean on
+        assert values[inner] == pytest.approx(expected[inner], abs=1e-3)
+
+
+def test_in_one_box_the_shared_part_is_all_of_it_and_agrees_as_much() -> None:
+    maps = {"one": random_map(1, (5, 7)), "other": random_map(2, (4, 9))}
+    boxes = dict.fromkeys(maps, (3, 2, 24, 42))
+    parts = shared_part(maps, boxes)
+    assert np.array_equal(agreement(parts, (40, 21)).correlations, agreement(maps, (40, 21)).correlations)
+
+
+@pytest.mark.parametrize(
+    ("maps", "boxes", "words"),
+    [
+        ({}, {}, "boxes are of nothing"),
+        ({"a": random_map(0)}, {"b": (0, 0, 4, 5)}, "they must be of the maps, a"),
+        ({"a": random_map(0)}, {"a": (4, 0, 4, 5)}, "The box of a is"),
+        ({"a": random_map(0)}, {"a": (-1, 0, 4, 5)}, "The box of a is"),
+        ({"a": random_map(0)}, {"a": (0, 6, 4, 5)}, "The box of a is"),
+        ({"a": random_map(0)}, {"a": (0, 0, 4, 100_001)}, "The box of a is"),
+        ({"a": random_map(0), "b": random_map(0)}, {"a": (0, 0, 4, 5), "b": (4, 0, 9, 5)}, "a part in common"),
+        ({"a": random_map(0), "b": random_map(0)}, {"a": (0, 0, 4, 5), "b": (0, 5, 4, 9)}, "a part in common"),
+        ({"a": np.full((2, 3), np.nan)}, {"a": (0, 0, 4, 5)}, "a is float64"),
+    ],
+)
+def test_a_shared_part_that_there_is_not_is_refused(maps: Any, boxes: Any, words: str) -> None:
+    with pytest.raises(BadParameter, match=words):
+        shared_part(maps, boxes)

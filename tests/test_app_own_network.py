@@ -18,7 +18,7 @@ from models.samples import list_samples
 from vizcore.images import prepare
 
 PAGE = "own_network"
-PAGES = ("overview", "layers", "anatomy", "heatmaps", "evidence", "hiding", "arithmetic", "embedding")
+PAGES = ("overview", "layers", "anatomy", "heatmaps", "evidence", "compare", "hiding", "arithmetic", "embedding")
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from vizcore.images import Box
 from vizcore.ranks import rank_correlation, ranks
 from vizcore.records import Attribution, BadParameter, Heatmap, check_whole
 
@@ -99,6 +100,32 @@ def agreement(maps: Mapping[str, Map], size: tuple[int, int]) -> Agreement:
         if n not in varied
     )
     return Agreement(names, grid, places.mean(0).astype(np.float32), places.std(0).astype(np.float32), notes)
+
+
+def shared_part(maps: Mapping[str, Map], boxes: Mapping[str, Box]) -> dict[str, np.ndarray]:
+    """What several maps of one photo say of the part that all of them cover: (H, W) float32 each, one value a pixel.
+
+    Each is (h, w) and lies over its own of ``boxes``, (left, top, right, bottom) in pixels of the photo, to which it is
+    resampled bilinearly, as an overlay is: networks cut different parts out of one photo. Pure numbers. Raises
+    BadParameter, also where there is no such part.
+    """
+    if not maps or set(maps) != set(boxes):
+        raise BadParameter(
+            f"boxes are of {', '.join(boxes) or 'nothing'}; they must be of the maps, {', '.join(maps)}."
+        )
+    for name, (left, top, right, bottom) in boxes.items():
+        if not (0 <= left < right <= MAX_SIDE and 0 <= top < bottom <= MAX_SIDE):
+            raise BadParameter(f"The box of {name} is {boxes[name]}; it must be (left, top, right, bottom) in pixels.")
+    left, top = (max(box[edge] for box in boxes.values()) for edge in (0, 1))
+    right, bottom = (min(box[edge] for box in boxes.values()) for edge in (2, 3))
+    if left >= right or top >= bottom:
+        raise BadParameter(f"boxes are {', '.join(map(str, boxes.values()))}; they must have a part in common.")
+    parts = {}
+    for name, values in maps.items():
+        west, north, east, south = boxes[name]
+        laid = _resized(_values(name, values), (south - north, east - west))
+        parts[name] = laid[top - north : bottom - north, left - west : right - west]
+    return parts
 
 
 def spread(maps: Sequence[Map]) -> Spread:
