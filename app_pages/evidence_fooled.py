@@ -69,8 +69,7 @@ class Fooling:
 def show(explained: Explained) -> None:
     here = explained.here
     st.markdown(
-        "A change of each pixel that nobody sees, along the gradient, can turn the answer into another. Does the "
-        "heatmap notice?"
+        "A small change of each pixel, along the gradient, can turn the answer into another. Does the heatmap notice?"
     )
     if len(here.model.labels) < 2:
         st.info("This network knows one class only: there is no other answer.")
@@ -171,8 +170,10 @@ def _say(question: Question, made: Fooling) -> None:
     size = f"at most {question.size}/255 of each colour"
     sure = [before_after.chance(float(chances[k])) for chances, k in ((made.before, before), (made.after, after))]
     if made.found.fooled:
-        kept = int(made.as_file.argmax()) == after
-        file = "So it is of the file that you take away." if kept else "Rounded to a file of eight bits it fails."
+        filed = int(made.as_file.argmax())
+        fails = filed == before or (question.towards is not None and filed != after)
+        called = f"The file that you take away is **{common.plain(here.label(filed))}** to it as well."
+        file = "Rounded to a file of eight bits it fails." if fails else called
         st.success(
             f"**{names[0]}** ({sure[0]}) has become **{names[1]}** ({sure[1]}) by a change of {size}. {file}",
             icon=":material/check:",
@@ -231,7 +232,7 @@ def _show_pictures(question: Question, made: Fooling, changed: common.Chosen) ->
         views.show_scale(scale, "of 255, by colour", "gray")
         st.caption(f"What is added, magnified {times:.0f} ×. Mid-grey: nothing. Each colour by itself.")
     with three:
-        views.show_picture(to_png(changed.photo), f"{changed.title}: it looks the same")
+        views.show_picture(to_png(changed.photo), f"{changed.title}")
         st.caption(f"Photo and change together, not magnified: **{after}**")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +14,7 @@ from vizcore.agreement import Spread, spread
 from vizcore.attribution import attribution
 from vizcore.heatmaps import MASKS, scale_of, unit_of
 from vizcore.images import Scale
-from vizcore.records import Heatmap, LensError, Progress
+from vizcore.records import Heatmap, Progress
 from vizcore.rise import above_mean, rise
 
 BY_CHANCE = ("smooth_grad", "rise")
@@ -79,9 +78,8 @@ def show(explained: Explained) -> None:
     key = ("seeds", *drawn.key, drawn.here.target, count)
     if (found := common.recall(key)) is None:
         if views.asked(f"Compute {COSTLY[drawn.method]} by {count} seeds", "seeds", _price(drawn, count)):
-            with suppress(LensError):  # said where the page is drawn anew
-                maps = [_one(drawn, seed, count) for seed in range(count)]
-                common.known(key, lambda: spread(maps))
+            maps = [_one(drawn, seed, count) for seed in range(count)]
+            common.known(key, lambda: spread(maps))
             st.rerun()
         return
     _show(drawn, found)

@@ -147,7 +147,7 @@ def choose_classes() -> list[int]:
         list(model.labels),
         key="classes",
         bind="query-params",
-        max_selections=6,
+        max_selections=views.MOST_CLASSES,
         placeholder=", ".join(usual),  # a step back in the browser leaves nothing chosen
         help="Type to search. Where none is chosen: the class of the sidebar, and its strongest rival.",
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import streamlit as st
 
-from app_pages import common
+from app_pages import common, views
 from app_pages.sidebar import Picture
 from models import list_models
 from vizcore.heatmaps import BY_PIXEL, HEATMAP_METHODS
@@ -13,6 +15,7 @@ from vizcore.report import EVIDENCE, digest_of_weights
 from vizcore.report_file import MOST_BYTES, Reopened, read_report
 
 MOST_MB = MOST_BYTES // 10**6
+MOST_SEED = 2**53 - 1  # that a browser counts to
 
 
 def offer() -> None:
@@ -24,15 +27,17 @@ def offer() -> None:
         return
     if st.session_state.get("reopened", ("",))[0] != file.file_id:
         try:
-            said = _restore(read_report(file.getvalue()))
+            report = read_report(file.getvalue())
+            said = _restore(report)
+            report = replace(report, picture=b"")  # the visit holds its photo
         except LensError as refusal:
             st.error(common.plain(str(refusal)), icon=":material/block:")
             return
-        st.session_state["reopened"] = (file.file_id, said)
+        st.session_state["reopened"] = (file.file_id, said, report)
         st.rerun()  # the sidebar is drawn before this page
-    _, said = st.session_state["reopened"]
+    _, said, report = st.session_state["reopened"]
     with st.container(border=True):
-        for sentence in (*said, *_doubts(read_report(file.getvalue()))):
+        for sentence in (*said, *_doubts(report)):
             st.markdown(common.plain(sentence))
         st.page_link(
             "app_pages/heatmaps.py", label="See its maps on the page Heatmaps", icon=":material/arrow_forward:"
@@ -73,23 +78,28 @@ def _restore(report: Reopened) -> tuple[str, ...]:
         f"open_photo(read_report(open('report.html', 'rb').read()).picture, max_side={common.PHOTO_SIDE}).pixels",
         ("from vizcore.images import open_photo", "from vizcore.report_file import read_report"),
     )
+    if len(report.labels) > views.MOST_CLASSES:
+        said.append(
+            f"Of its {len(report.labels)} classes the first {views.MOST_CLASSES} are chosen: a page has so many."
+        )
     _restore_controls(report)
     return tuple(said)
 
 
 def _restore_controls(report: Reopened) -> None:
     """Set what this page and the page Heatmaps are asked; what is no option (any more) stays as it is."""
-    state, wish = st.session_state, report.wish
+    state, wish, labels = st.session_state, report.wish, list(report.labels[: views.MOST_CLASSES])
     methods = [method for method in wish.methods if method in HEATMAP_METHODS]
     by_pixel = [method for method in methods if method in BY_PIXEL]
     state["inverted"] = False  # its pixels are those that the network saw
-    state["class to be"] = report.labels[0] if report.labels else None
+    state["class to be"] = labels[0] if labels else None
     state["report_methods"] = methods
-    state["report_classes"] = list(report.labels[1:])
+    state["report_classes"] = labels[1:]
     state["report_evidence"] = [one for one in wish.evidence if one in EVIDENCE]
     state["methods"] = [method for method in methods if method not in by_pixel]
     state["methods_by_pixel"] = by_pixel
-    state["classes"] = list(report.labels)
+    state["classes"] = labels
+    state["report_seed"] = min(wish.seed, MOST_SEED)
     if wish.layer:
         state["report_layer"] = state["cam_layer"] = wish.layer
     if wish.view in VIEWS:

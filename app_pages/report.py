@@ -11,10 +11,10 @@ import streamlit as st
 from app_pages import common, reopening, views
 from app_pages.pixelwise import VIEW
 from models import list_models
-from vizcore.heatmaps import HEATMAP_METHODS
+from vizcore.heatmaps import BY_PIXEL, HEATMAP_METHODS
 from vizcore.photos import Photo
 from vizcore.records import VIEWS, LensError
-from vizcore.report import EVIDENCE, MOST_MAPS, Wish, gather, needs_layer, price
+from vizcore.report import EVIDENCE, MOST_MAPS, Wish, gather, needs_layer, passes_to_gather
 from vizcore.report_file import to_html
 from vizcore.scripts import Origin
 
@@ -44,14 +44,14 @@ def choose() -> Wish:
         key="report_methods",
         bind="query-params",
     )
-    left, middle, right = st.columns(3)
+    left, middle, right, last = st.columns((3, 3, 2, 1))
     with left:
         labels = st.multiselect(
             "Classes besides",
             [label for k, label in enumerate(model.labels) if k != here.target],
             key="report_classes",
             bind="query-params",
-            max_selections=5,
+            max_selections=views.MOST_CLASSES - 1,
             placeholder="none",
             help=f"Beside {here.label(here.target)}, which the sidebar says. Evidence is gathered for that one only.",
         )
@@ -68,6 +68,16 @@ def choose() -> Wish:
         view = st.segmented_control(
             "Numbers by pixel", VIEWS, default=VIEW, required=True, key="report_view", bind="query-params"
         )
+    with last:
+        seed = st.number_input(
+            "Seed",
+            0,
+            reopening.MOST_SEED,
+            0,
+            key="report_seed",
+            bind="query-params",
+            help="Of all that is drawn by chance: controls, noise, masks, random weights.",
+        )
     evidence = st.pills(
         "Evidence for each map",
         EVIDENCE,
@@ -79,7 +89,8 @@ def choose() -> Wish:
         help="The questions of the page Evidence. Removing pixels blurs them; randomising asks for each map 22 times.",
     )
     others = dict.fromkeys(model.labels.index(label) for label in labels if label in model.labels)
-    wish = Wish((here.target, *others), tuple(methods), layer, view, tuple(one for one in EVIDENCE if one in evidence))
+    asked = tuple(one for one in EVIDENCE if one in evidence)
+    wish = Wish((here.target, *others), tuple(methods), layer, view, asked, int(seed))
     return wish if needs_layer(wish) else replace(wish, layer=None)
 
 
@@ -88,7 +99,7 @@ def make(wish: Wish) -> Made | None:
     key = ("report", here.model.title, here.digest, here.title, here.origin, wish)
     if found := common.recall(key):
         return found  # type: ignore[no-any-return]
-    passes = price(model, wish)
+    passes = passes_to_gather(model, wish)
     copy = sum(tensor.nbytes for tensor in here.loaded.net.parameters()) if "randomisation" in wish.evidence else 0
     seconds = passes * views.seconds_a_pass(here)
     if not views.asked("Make the report", "report", common.price(passes, seconds, bound=True, besides=copy)):
@@ -132,7 +143,8 @@ def show_command(wish: Wish) -> None:
     options = [f"--model {here.model.name}", *(["--untrained"] if here.model.weights is None else [])]
     options += [f"--class {target}" for target in wish.targets]
     options += [f"--methods {','.join(wish.methods)}", *([f"--layer {wish.layer}"] if wish.layer else [])]
-    options += [f"--view {wish.view}", f"--evidence {','.join(wish.evidence) or 'none'}"]
+    options += [f"--view {wish.view}"] if not BY_PIXEL.keys().isdisjoint(wish.methods) else []
+    options += [f"--evidence {','.join(wish.evidence) or 'none'}", f"--seed {wish.seed}"]
     with st.popover("From the command line", type="tertiary", icon=":material/terminal:"):
         st.code(f"python -m vizcore report PHOTO {' '.join(options)} -o report.html", wrap_lines=True)
 

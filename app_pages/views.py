@@ -40,6 +40,7 @@ PARTS_TITLES = {name: METHOD_TITLES[name] for name in ("superpixel_ablation", "r
 PIXELWISE_TITLES = {name: row.title for name, row in BY_PIXEL.items()}
 PHOTO_LEAST, PHOTO_MOST = 336, 900  # pixels of the longer side of a photo on the page
 PHOTO_LIVE = 450  # the same, of a picture that is drawn again and again while a run goes on
+MOST_CLASSES = 6  # on one page, side by side
 SHEET_WIDTH = 1120  # pixels of a montage: sharp on a projector, and light enough to send
 MAP_SIDE = 112  # larger maps are averaged down on a sheet; one alone is shown whole
 

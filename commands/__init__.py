@@ -1,13 +1,15 @@
 """The command line: ``python -m vizcore COMMAND --help``. One file a command, as the app has one a page.
 
-What a command answers goes to standard output, progress and refusals to standard error. It exits with 0; with 1 where
-something could not be done, which a sentence says; with 2 where the command is not understood; with 130 where Ctrl-C
-stopped it. Nothing but the parser is imported before a command is understood: ``--help`` comes at once.
+What a command answers goes to standard output; progress, refusals and which files were written, to standard error. It
+exits with 0; with 1 where something could not be done, which a sentence says; with 2 where the command is not
+understood; with 130 where Ctrl-C stopped it. Nothing but the parser is imported before a command is understood:
+``--help`` comes at once.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -26,8 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def say(sentence: str) -> None:
         print(f"{parser.prog} {asked.command}: {sentence}", file=sys.stderr)
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # × on a screen that knows ASCII only
     try:
         asked.do(asked)
+        sys.stdout.flush()
     except LensError as refusal:
         say(str(refusal))
     except BrokenPipeError:  # who read the answer has had enough of it, as `head` does
@@ -35,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # no folder, no right to write, no room
         say(f"{error.filename}: {error.strerror}." if error.filename else f"{error}.")
     except KeyboardInterrupt:
-        say("stopped; nothing was written.")
+        say("stopped.")
         return STOPPED
     else:
         return 0

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from vizcore.records import Model, Progress
 
 DEFAULT_MODEL = "efficientnet_lite0"
+VIEWS = ("absolute", "signed")
 TOP = 5  # classes
+PHOTO_SIDE = 1600  # pixels: as in the app, no net here looks closer
 
 
 def command(commands: Any, name: str, do: Callable[[Any], None], short: str, text: str) -> argparse.ArgumentParser:
@@ -67,10 +69,7 @@ def add_layer(parser: argparse.ArgumentParser, words: str) -> None:
 
 def add_view(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--view",
-        choices=("absolute", "signed"),
-        default="absolute",
-        help="How methods by pixel make one number of three colours. Default: %(default)s",
+        "--view", choices=VIEWS, help=f"How methods by pixel make one number of three colours. Default: {VIEWS[0]}"
     )
 
 
@@ -95,7 +94,10 @@ def add_output(parser: argparse.ArgumentParser, *endings: str, required: bool = 
 def load(asked: Any) -> Model:
     """The network that is asked for."""
     from models import load_model
+    from vizcore.records import BadParameter
 
+    if asked.untrained and asked.architecture:
+        raise BadParameter("--architecture is for a weights file of your own, and --untrained takes no weights.")
     if asked.untrained:
         return load_model(asked.model, weights=None)
     return load_model(asked.model, architecture=asked.architecture)
@@ -110,10 +112,10 @@ def python_of_model(asked: Any) -> str:
 
 
 def open_photo(path: str | Path) -> Photo:
-    """A picture file; what was changed to read it is said."""
+    """A picture file, larger ones reduced as in the app; what was changed to read it is said."""
     from vizcore import photos
 
-    photo = photos.open_photo(path)
+    photo = photos.open_photo(path, max_side=PHOTO_SIDE)
     for note in photo.notes:
         print(f"{path}: {note}", file=sys.stderr)
     return photo
@@ -136,11 +138,12 @@ def find_class(model: Model, given: str | int) -> int:
 
     labels = [label.lower() for label in model.labels]
     wanted = str(given).strip().lower()
-    if wanted in labels:
-        return labels.index(wanted)
-    if wanted.isdecimal():
+    if str(given) in model.labels:  # "cardigan" is a garment, "Cardigan" a dog
+        return model.labels.index(str(given))
+    having = [number for number, label in enumerate(labels) if label == wanted]
+    if not having and wanted.isdecimal():
         return check_target(model, int(wanted))
-    having = [number for number, label in enumerate(labels) if wanted and wanted in label]
+    having = having or [number for number, label in enumerate(labels) if wanted and wanted in label]
     if len(having) == 1:
         return having[0]
     near = [model.labels[number] for number in having] or difflib.get_close_matches(wanted, model.labels, n=5, cutoff=0)
@@ -148,6 +151,24 @@ def find_class(model: Model, given: str | int) -> int:
         f"--class is {given!r}, which {'stands in the names of several classes' if having else 'is no class'} of "
         f"{model.title}. Choose one of {', '.join(near[:TOP])}, or a number from 0 to {len(labels) - 1}."
     )
+
+
+def check_methods(asked: Any, methods: Sequence[str]) -> None:
+    """Refuse --layer and --view where none of the ``methods`` has them. Raises BadParameter."""
+    from vizcore.heatmaps import HEATMAP_METHODS
+    from vizcore.records import BadParameter
+
+    rows = {name: row for name, row in HEATMAP_METHODS.items() if name in methods}
+    with_layer = [name for name, row in rows.items() if row.family == "cam" or name == "guided_grad_cam"]
+    by_pixel = [name for name, row in rows.items() if row.family == "pixel"]
+    for option, value, having in (("--layer", asked.layer, with_layer), ("--view", asked.view, by_pixel)):
+        if value and rows and not having:
+            raise BadParameter(f"{option} is {value!r}, but {', '.join(rows)} has none. Leave it out.")
+
+
+def name_of(path: str | Path) -> str:
+    """The name of a file as text: on Linux it may be bytes that are none."""
+    return os.fsencode(Path(path).name).decode("utf-8", "replace")
 
 
 def print_classes(model: Model, logits: np.ndarray) -> None:
@@ -208,7 +229,7 @@ def write(path: Path, data: bytes) -> None:
         except BaseException:  # a full disk, Ctrl-C: what is half written goes
             Path(file.name).unlink(missing_ok=True)
             raise
-    print(f"{path}: {len(data):,} bytes")
+    print(f"{path}: {len(data):,} bytes", file=sys.stderr)
 
 
 def _umask() -> int:

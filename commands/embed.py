@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,9 +43,10 @@ def embed(asked: Any) -> None:
     """What ``embed`` does."""
     import numpy as np
 
-    from vizcore.embedding import extract_features, neighbour_accuracy, tsne
+    from vizcore.embedding import NEIGHBOURS, extract_features, neighbour_accuracy, tsne
     from vizcore.export import to_npz
     from vizcore.figures import embedding_figure
+    from vizcore.records import BadParameter
 
     common.check_output(asked)
     files = _files_in(asked.folder)
@@ -56,21 +58,16 @@ def embed(asked: Any) -> None:
                 good.append(file)
                 features.append(extract_features(model, [pixels], asked.layer)[0])
             progress(number, len(files))
-    rows = np.stack(features) if features else np.empty((0, 1), np.float32)
+    if len(good) < LEAST:
+        raise BadParameter(f"{len(good)} pictures of {str(asked.folder)!r} can be read; a map takes {LEAST} at least.")
+    rows = np.stack(features)
     with common.progress_bar("t-SNE") as progress:
         found = tsne(rows, perplexity=asked.perplexity, seed=asked.seed, progress=progress)
     classes = [file.relative_to(asked.folder).parts[0] if file.parent != asked.folder else "" for file in good]
-    print(f"{len(good)} pictures, {rows.shape[1]} features each.")
-    print(f"Trustworthiness {found.trustworthiness:.2f} of 1, over {found.neighbours} neighbours.")
-    if len(set(classes)) > 1:
-        right = neighbour_accuracy(rows, classes)
-        print(f"By features, the five nearest pictures name the folder right {100 * right:.0f} % of the time.")
-    for note in found.notes:
-        print(note)
     for path in asked.output:
         kind = path.suffix.lower()
         if kind == ".npz":
-            common.write(path, to_npz(found, files=[str(file) for file in good], classes=classes))
+            common.write(path, to_npz(found, files=[_text(file) for file in good], classes=classes))
         elif kind == ".csv":
             common.write(path, _table(good, classes, found.points))
         else:
@@ -79,6 +76,14 @@ def embed(asked: Any) -> None:
                 str(asked.folder),
             )
             common.write(path, embedding_figure(found.points, classes, title="t-SNE of the features", lines=lines))
+    print(f"{len(good)} pictures, {rows.shape[1]} features each.")
+    print(f"Trustworthiness {found.trustworthiness:.2f} of 1, over {found.neighbours} neighbours.")
+    near = min(NEIGHBOURS, len(good) - 1)
+    if len(set(classes)) > 1:
+        right = neighbour_accuracy(rows, classes, near)
+        print(f"By features, the {near} nearest pictures name the folder right {100 * right:.0f} % of the time.")
+    for note in found.notes:
+        print(note)
 
 
 def _files_in(folder: Path) -> list[Path]:
@@ -107,9 +112,16 @@ def _read(file: Path) -> np.ndarray | None:
         return None
 
 
+def _text(path: Path) -> str:
+    """A path as text: on Linux it may be bytes that are none."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
 def _table(files: Sequence[Path], classes: Sequence[str], points: np.ndarray) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("file", "class", "x", "y"))
-    writer.writerows((file, name, *map(float, point)) for file, name, point in zip(files, classes, points, strict=True))
+    writer.writerows(
+        (_text(file), name, *map(float, point)) for file, name, point in zip(files, classes, points, strict=True)
+    )
     return text.getvalue().encode()

@@ -37,7 +37,6 @@ def filters(asked: Any) -> None:
     model = common.load(asked)
     bank = kernels_of(model, asked.layer)
     n, c, h, w = bank.values.shape
-    print(f"{bank.layer} of {model.title}: {n} kernels of {c} × {h} × {w}.")
     for path in asked.output:
         if path.suffix.lower() == ".npz":
             common.write(path, to_npz(bank))
@@ -51,3 +50,4 @@ def filters(asked: Any) -> None:
         sheet = tiles(pictures, columns=math.ceil(math.sqrt(2 * n)), tile=40, gap=3, gap_colour=(255, 255, 255))
         lines = (f"{model.title}; one scale for all", words)
         common.write(path, to_figure(sheet.picture, None, title=f"Kernels of {bank.layer}", lines=lines))
+    print(f"{bank.layer} of {model.title}: {n} kernels of {c} × {h} × {w}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from commands import common
@@ -37,10 +36,12 @@ def heatmap(asked: Any) -> None:
     from vizcore.heatmaps import quantity_of, title_of, usual_options
     from vizcore.images import prepare
     from vizcore.records import BadParameter
+    from vizcore.report import share_outside
     from vizcore.warp import by_place
     from vizcore.words import describe
 
     common.check_output(asked)
+    common.check_methods(asked, [asked.method])
     model, photo = common.load(asked), common.open_photo(asked.photo)
     logits = common.logits_of(model, photo)
     targets = asked.classes or [int(logits.argmax())]
@@ -51,16 +52,23 @@ def heatmap(asked: Any) -> None:
     options = usual_options(model, asked.method)
     with common.progress_bar(asked.method) as progress:
         heat = compute(
-            model, view.pixels, target, asked.method, asked.layer, view=asked.view, progress=progress, **options
+            model,
+            view.pixels,
+            target,
+            asked.method,
+            asked.layer,
+            view=asked.view or common.VIEWS[0],
+            progress=progress,
+            **options,
         )
-    common.print_classes(model, logits)
-    placed = by_place(model, view.pixels, heat)
-    print(f"{title_of(heat)} of {model.labels[target]}: {describe(placed, quantity_of(heat))}")
-    for note in heat.notes:
-        print(note)
-    name = Path(asked.photo).name
+    placed, name = by_place(model, view.pixels, heat), common.name_of(asked.photo)
     for path in asked.output:
         if path.suffix.lower() == ".npz":
             common.write(path, to_npz(heat, picture=name, digest=photo.digest))
         else:
             common.write(path, heatmap_figure(heat, placed, photo.pixels, view.box, model, name))
+    common.print_classes(model, logits)
+    print(f"{title_of(heat)} of {model.labels[target]}: {describe(placed, quantity_of(heat))}")
+    for sentence in (*heat.notes, share_outside(photo.pixels, view.box)):
+        if sentence:
+            print(sentence)

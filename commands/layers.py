@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from commands import common
@@ -69,15 +68,15 @@ def _layer_maps(asked: Any) -> None:
     maps = activation_maps(model, prepare(photo.pixels, model).pixels, layer)
     order = np.argsort(-maps.strengths, kind="stable")
     c, h, w = maps.values.shape
-    print(f"{layer} of {model.title}: {c} maps of {h} × {w}, {len(maps.dead)} of them 0 everywhere.")
-    strongest = ", ".join(f"{channel} ({maps.strengths[channel]:.3g})" for channel in order[: common.TOP])
-    print(f"Strongest channels, by root mean square: {strongest}.")
     for path in asked.output:
         if path.suffix.lower() == ".npz":
-            common.write(path, to_npz(maps, picture=Path(asked.photo).name, digest=photo.digest))
+            common.write(path, to_npz(maps, picture=common.name_of(asked.photo), digest=photo.digest))
         else:
             scale = Scale.of(maps)
             sheet = montage(maps.values[order], scale, tile=max(min(h, w), 48), gap=2)
             title = f"Activation maps of {layer}, strongest first"
-            lines = (f"{model.title}, {c} × {h} × {w}", Path(asked.photo).name)
+            lines = (f"{model.title}, {c} × {h} × {w}", common.name_of(asked.photo))
             common.write(path, to_figure(sheet.picture, scale, title=title, lines=lines, unit="activation"))
+    print(f"{layer} of {model.title}: {c} maps of {h} × {w}, {len(maps.dead)} of them 0 everywhere.")
+    strongest = ", ".join(f"{channel} ({maps.strengths[channel]:.3g})" for channel in order[: common.TOP])
+    print(f"Strongest channels, by root mean square: {strongest}.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import sys
-from pathlib import Path
 from typing import Any
 
 from commands import common
@@ -44,31 +43,32 @@ def add(commands: Any) -> None:
 
 def report(asked: Any) -> None:
     """What ``report`` does."""
-    from vizcore.report import Wish, gather, price
+    from vizcore.report import Wish, gather, passes_to_gather
     from vizcore.report_file import to_html
     from vizcore.scripts import Origin
 
     common.check_output(asked)
+    common.check_methods(asked, _names(asked.methods))
     model, photo = common.load(asked), common.open_photo(asked.photo)
     answer = int(common.logits_of(model, photo).argmax())
     wish = Wish(
         targets=tuple(dict.fromkeys(common.find_class(model, name) for name in asked.classes or [answer])),
         methods=_names(asked.methods),
         layer=asked.layer,
-        view=asked.view,
+        view=asked.view or common.VIEWS[0],
         evidence=() if asked.evidence == "none" else _names(asked.evidence),
         seed=asked.seed,
     )
-    print(f"About {price(model, wish):,} passes of {model.title}.", file=sys.stderr)
-    read = f"open_photo({asked.photo!r}).pixels"
+    print(f"About {passes_to_gather(model, wish):,} passes of {model.title}.", file=sys.stderr)
+    read = f"open_photo({str(asked.photo)!r}, max_side={common.PHOTO_SIDE}).pixels"
     origin = Origin(common.python_of_model(asked), read, ("from vizcore.photos import open_photo",))
     with common.progress_bar("passes") as progress:
-        found = gather(model, photo, wish, title=Path(asked.photo).name, origin=origin, progress=progress)
+        found = gather(model, photo, wish, title=common.name_of(asked.photo), origin=origin, progress=progress)
     page = to_html(found, made=f"Made on {datetime.date.today()}.")
-    for sentence in (*found.cautions, *found.refused):
-        print(sentence)
     for path in asked.output:
         common.write(path, page)
+    for sentence in (*found.cautions, *found.refused):
+        print(sentence)
 
 
 def _names(given: str) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -99,7 +100,15 @@ def test_a_figure_shows_the_map_on_the_photo(photo: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("given", "found"),
-    [("tabby", 281), ("281", 281), ("TIGER CAT", 282), ("egyptian", 285), (" lynx ", 287)],
+    [
+        ("tabby", 281),
+        ("281", 281),
+        ("cardigan", 474),
+        ("Cardigan", 264),
+        ("TIGER CAT", 282),
+        ("egyptian", 285),
+        (" lynx ", 287),
+    ],
 )
 def test_a_class_is_found_by_its_number_its_name_or_a_part_of_it(given: str, found: int) -> None:
     assert common.find_class(load_model("efficientnet_lite0"), given) == found
@@ -109,6 +118,7 @@ def test_a_class_is_found_by_its_number_its_name_or_a_part_of_it(given: str, fou
     ("given", "words"),
     [
         ("cat", "stands in the names of several classes"),
+        ("CARDIGAN", "stands in the names of several classes"),
         ("taby", "is no class of .* Choose one of tabby"),
         ("1000", "0 to 999"),
         ("-1", "is no class"),
@@ -138,7 +148,7 @@ def test_a_report_is_made_and_remembers_what_was_asked(photo: Path, tmp_path: Pa
     assert again.wish.evidence == ("removal", "agreement")
     assert open_photo(again.picture).digest == open_photo(photo).digest
     text = Page(out.read_bytes()).text
-    assert f"open_photo({str(photo)!r})" in text
+    assert f"open_photo({str(photo)!r}, max_side=1600)" in text
     assert "load_model('photonet')" in text
 
 
@@ -224,6 +234,18 @@ def test_models_and_methods_are_listed_by_the_names_that_are_asked_for(capsys: p
         (("report", "PHOTO", "--model", "photonet", "--methods", "grad_cam,rice", "-o", "r.html"), 1, "'rice'"),
         (("report", "PHOTO", "--model", "photonet", "--evidence", "all", "-o", "r.html"), 1, "'all'"),
         (("report", "PHOTO"), 2, "required: -o/--output"),
+        (("heatmap", "PHOTO", "--model", "photonet", "--method", "rise", "--layer", "act3"), 1, "--layer is 'act3'"),
+        (
+            ("heatmap", "PHOTO", "--model", "photonet", "--view", "signed"),
+            1,
+            "--view is 'signed', but grad_cam has none",
+        ),
+        (("heatmap", "PHOTO", "--untrained", "--architecture", "resnet18"), 1, "--untrained takes no weights"),
+        (
+            ("report", "PHOTO", "--model", "lenet5", "--methods", "cam", "-o", "r.html"),
+            1,
+            "No map could be made. CAM of",
+        ),
         (("embed", "nowhere"), 1, "There is no folder 'nowhere'"),
         (("embed", "."), 1, "1 pictures"),
         (("embed", ".", "--perplexity", "many"), 2, "invalid float value"),
@@ -294,7 +316,7 @@ def test_ctrl_c_stops_a_run_with_130_and_writes_nothing(photo: Path, tmp_path: P
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "stopped; nothing was written" in said
+    assert said.rstrip().endswith("stopped.")
     assert not out.exists()
 
 
@@ -303,6 +325,50 @@ def test_who_reads_a_few_lines_only_sees_no_complaint() -> None:
     done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.stdout.split()[0] == "name"
     assert done.stderr == ""
+
+
+def test_a_pipe_that_nobody_reads_costs_no_file(photo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "map.npz"
+    line = f"{' '.join(map(shlex.quote, command('heatmap', photo, '--model', 'photonet', '-o', out)))} | true"
+    for buffered in ("", "1"):
+        out.unlink(missing_ok=True)
+        environment = os.environ | {"PYTHONUNBUFFERED": buffered}
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+        )
+        assert out.exists()
+        assert "BrokenPipe" not in done.stderr
+
+
+def test_a_name_that_is_no_text_is_shown_as_far_as_it_is(photo: Path, tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9.png")
+    odd.write_bytes(photo.read_bytes())
+    assert run("heatmap", odd, "--model", "photonet", "-o", tmp_path / "map.png") == 0
+    assert run("report", odd, "--model", "photonet", "--evidence", "none", "-o", tmp_path / "r.html") == 0
+    assert read_report((tmp_path / "r.html").read_bytes()).title == "caf\ufffd.png"
+
+
+def test_a_screen_that_knows_ascii_only_is_no_reason_to_stop() -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        command("layers", "--model", "lenet5"), cwd=ROOT, env=environment, capture_output=True, timeout=120
+    )
+    assert done.returncode == 0
+    assert b"6 ? 28 ? 28" in done.stdout
+
+
+def test_five_pictures_are_enough_and_four_that_can_be_read_are_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "set", tmp_path / "map.csv"
+    for number, sample in enumerate([sample for sample in list_samples() if sample.grey][:5]):
+        (folder / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        (folder / "ab"[number % 2] / f"{number}.png").write_bytes(sample.read())
+    assert run("embed", folder, "--model", "lenet5", "-o", out) == 0
+    assert "the 4 nearest pictures" in capsys.readouterr().out
+    (folder / "a" / "0.png").write_bytes(b"damaged")
+    assert run("embed", folder, "--model", "lenet5", "-o", out) == 1
+    assert "4 pictures of" in capsys.readouterr().err
 
 
 def test_the_usual_size_of_the_photo_does_not_matter(tmp_path: Path) -> None:

@@ -82,7 +82,11 @@ def test_a_map_says_what_its_numbers_are() -> None:
     assert unit_of(made("grad_cam")) == "Grad-CAM, raw"
     assert unit_of(made("gradient")) == BY_PIXEL["gradient"].unit
     assert quantity_of(made("gradient", view="absolute")) == "sensitivity"
-    assert quantity_of(made("gradient", view="signed")) == "evidence"
+    assert quantity_of(made("gradient", view="signed")) == "sensitivity"
+    assert quantity_of(made("gradient_x_input", view="signed")) == "evidence"
+    assert quantity_of(made("gradient_x_input", view="absolute")) == "sensitivity"
+    assert quantity_of(made("rise")) == "score above its mean"
+    assert quantity_of(made("occlusion")) == "evidence"
     assert quantity_of(made("eigen_cam")) == "response"
 
 

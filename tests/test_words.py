@@ -45,7 +45,24 @@ def test_a_map_that_is_the_same_everywhere_is_spread() -> None:
     assert found.place == ""
     assert found.share == pytest.approx(0.5)
     assert found.half_on == pytest.approx(0.5)
-    assert "no half holds more than 50 %" in str(found)
+    assert str(found) == "The map is the same everywhere: it points nowhere."
+
+
+def test_an_even_map_with_grain_is_spread_over_all_of_it() -> None:
+    grain = np.random.default_rng(0).uniform(0.9, 1.1, (28, 28)).astype(np.float32)
+    assert "spread over the whole map: no half holds more than 5" in str(describe(grain))
+
+
+@pytest.mark.parametrize(("dust", "said"), [(1e-9, False), (0.005, False), (0.02, True)])
+def test_dust_speaks_against_nothing(dust: float, said: bool) -> None:
+    assert ("speaks against" in str(describe(spot(6, 6, 0, 0) - dust * spot(6, 6, 5, 5)))) is said
+
+
+def test_only_evidence_speaks_against() -> None:
+    values = spot(6, 6, 0, 0) - spot(6, 6, 5, 5)
+    assert "speaks against" in str(describe(values))
+    assert str(describe(values, "sensitivity")).startswith("100 % of the sensitivity lies in the upper left ninth")
+    assert "speaks against" not in str(describe(values, "sensitivity"))
 
 
 def test_no_evidence_is_said() -> None:

@@ -90,6 +90,7 @@ HIDING_METHODS: Mapping[str, HeatmapMethod] = MappingProxyType(
         ),
     }
 )
+ADDS_UP = ("gradient_x_input", "integrated_gradients")  # by pixel, but in shares of the score
 BY_PIXEL = MappingProxyType({**ATTRIBUTION_METHODS, "guided_grad_cam": GUIDED_GRAD_CAM})
 HEATMAP_METHODS: Mapping[str, HeatmapMethod] = MappingProxyType(
     {
@@ -208,7 +209,11 @@ def quantity_of(heat: Heatmap) -> str:
     """What there is more of where a value is larger, for a sentence: "evidence"."""
     if heat.method == "eigen_cam":
         return "response"
-    return "sensitivity" if heat.params.get("view") == "absolute" else "evidence"
+    if heat.method == "rise":
+        return "score above its mean"
+    if heat.method in BY_PIXEL and not (heat.method in ADDS_UP and heat.params["view"] == "signed"):
+        return "sensitivity"  # a slope below 0 speaks against nothing
+    return "evidence"
 
 
 def python_of(heat: Heatmap) -> tuple[str, ...]:

@@ -31,8 +31,9 @@ PROJECTIONS: Mapping[str, str] = MappingProxyType(
 class Projection:
     """``values`` (3, H, W) float32, raw, signed, of what a ``unit`` (channel, row, column) of ``layer`` sends back.
 
-    Positive where a larger value of the pixel raises the unit; no unit but for the gradient. ``activation`` is what
-    the unit answers. ``notes`` are sentences for the reader.
+    Of the gradient, positive where a larger value of the pixel raises the unit; the others drop signals on the way, so
+    that their sign promises nothing, and have no unit. ``activation`` is what the unit answers. ``notes`` are sentences
+    for the reader.
     """
 
     values: np.ndarray

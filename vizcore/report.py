@@ -20,7 +20,7 @@ from vizcore.cam import CAM_METHODS
 from vizcore.faithfulness import CONTROLS, KINDS, Faithfulness, curves, passes
 from vizcore.heatmaps import BY_PIXEL, HEATMAP_METHODS, VIEW, heatmap, passes_of, title_of, usual_options
 from vizcore.hooks import find_layer, layer_for
-from vizcore.images import View, prepare
+from vizcore.images import Box, View, prepare
 from vizcore.photos import Photo
 from vizcore.randomisation import Cascade, cascade
 from vizcore.records import (
@@ -119,10 +119,8 @@ class Report:
                 f"{self.label(target)} is not what the network answers; that is {self.label(top)}, with "
                 f"{100 * self.chances[top]:.1f} %."
             )
-        left, upper, right, lower = self.view.box
-        unseen = 1 - (right - left) * (lower - upper) / (self.photo.pixels.shape[0] * self.photo.pixels.shape[1])
-        if unseen > MUCH_UNSEEN:
-            yield f"{100 * unseen:.0f} % of the photo lies outside of the frame: the network did not see it."
+        if outside := share_outside(self.photo.pixels, self.view.box):
+            yield outside
         yield from self.photo.notes
         for finding in self.findings:
             yield from _cautions_of(finding)
@@ -151,10 +149,11 @@ def gather(
     progress: Progress | None = None,
 ) -> Report:
     """All maps and all evidence of ``wish`` for one photo; ``title`` is what it is called, ``origin`` the Python that
-    loads it and the model.
+    loads it and the model, which without it is taken for one of the catalogue, and the photo for a file of that title.
 
-    Cost: `price` forward passes, about and at most, by which ``progress`` counts. What the net does not allow is no
-    error, but said in the report. Raises BadParameter and LayerNotFound.
+    Cost: `passes_to_gather` forward passes, about and at most, by which ``progress`` counts. What the net does not
+    allow is no error, but said in the report. Raises BadParameter, LayerNotFound, and UnsupportedModel where no map is
+    left.
     """
     _check(model, wish)
     view = prepare(photo.pixels, model)
@@ -171,15 +170,20 @@ def gather(
     agreed = None
     if "agreement" in wish.evidence:
         agreed = _agreement([one for one in findings if one.heat.target == wish.targets[0]], view)
-    origin = origin or Origin(f"load_model({model.name!r})", f"read_image({title!r})", READS)
+    if not findings:
+        raise UnsupportedModel(f"No map could be made. {' '.join(dict.fromkeys(refused))}")
+    origin = origin or _usual_origin(model, title)
     refused = [*dict.fromkeys((*refused, *plan.left_out))]
     return Report(wish, model, photo, title, origin, view, logits, tuple(findings), tuple(refused), agreed)
 
 
-READS = ("from vizcore.images import read_image",)
+def _usual_origin(model: Model, title: str) -> Origin:
+    """Of a network of the catalogue, and a photo that lies under its title in the folder."""
+    load = f"load_model({model.name!r}{'' if model.weights else ', weights=None'})"
+    return Origin(load, f"read_image({title!r})", ("from vizcore.images import read_image",))
 
 
-def price(model: Model, wish: Wish) -> int:
+def passes_to_gather(model: Model, wish: Wish) -> int:
     """About how many forward passes `gather` takes, at most. Raises BadParameter and LayerNotFound."""
     _check(model, wish)
     return sum(_parts(model, wish, method, target) for target in wish.targets for method in wish.methods)
@@ -221,7 +225,7 @@ class _Plan:
     def __init__(self, model: Model, view: View, wish: Wish, progress: Progress | None) -> None:
         self.model, self.pixels, self.wish = model, view.pixels, wish
         self.left_out: list[str] = []
-        self._progress, self._done, self._total = progress, 0, price(model, wish)
+        self._progress, self._done, self._total = progress, 0, passes_to_gather(model, wish)
 
     def find(self, method: str, target: int) -> Finding:
         done_then = self._done + _parts(self.model, self.wish, method, target)
@@ -314,6 +318,15 @@ def digest_of_weights(model: Model) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def share_outside(photo: np.ndarray, box: Box) -> str:
+    """A sentence, where much of a photo (H, W, 3) lies outside of the ``box`` that the network saw; else ""."""
+    left, upper, right, lower = box
+    unseen = 1 - (right - left) * (lower - upper) / (photo.shape[0] * photo.shape[1])
+    if unseen <= MUCH_UNSEEN:
+        return ""
+    return f"{100 * unseen:.0f} % of the photo lies outside of the frame: the network did not see it."
 
 
 def needs_layer(wish: Wish) -> bool:

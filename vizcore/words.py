@@ -17,6 +17,8 @@ from vizcore.records import BadParameter, Heatmap
 MOST = 0.5  # the share of the sum that a ninth or a quarter must hold to be named
 MOST_OF_LARGE = 0.6  # the same of larger parts: of two halves, one always holds half of it
 STANDS_OUT = 0.5  # of the largest value
+EVIDENCE = "evidence"
+WORTH_SAYING = 0.01  # times what speaks for: less that speaks against is dust
 SIDE = 28  # cells: finer maps are averaged before places that stand out are counted, or specks would be
 
 _ROWS, _COLUMNS = ("upper", "middle", "lower"), ("left", "middle", "right")
@@ -24,11 +26,11 @@ _ROWS, _COLUMNS = ("upper", "middle", "lower"), ("left", "middle", "right")
 
 @dataclass(frozen=True)
 class Description:
-    """Where the positive values of a map lie. ``place`` is the smallest part that holds half of their sum or more, ""
-    where none does; ``share``, 0 to 1, is what it holds, and ``half_on`` the share of the area that the strongest
-    half of the sum takes. ``regions`` stand out: connected places of half of the largest value or more; ``peak`` is the
-    ninth of the map with the largest. ``against`` is the sum of the negative values over that of the positive, and
-    ``place_against`` where they lie."""
+    """Where the positive values of a map lie. ``place`` is the smallest part that holds MOST of their sum (of larger
+    parts than a quarter, MOST_OF_LARGE), "" where none does; ``share``, 0 to 1, is what it holds, and ``half_on`` the
+    share of the area that the strongest half of the sum takes. ``regions`` stand out: connected places of half of the
+    largest value or more; ``peak`` is the ninth of the map with the largest. ``against`` is the sum of the negative
+    values over that of the positive, and ``place_against`` where they lie. Where ``is_flat``, all values are one."""
 
     place: str
     share: float
@@ -37,7 +39,8 @@ class Description:
     peak: str
     against: float
     place_against: str
-    quantity: str = "evidence"
+    is_flat: bool = False
+    quantity: str = EVIDENCE
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -47,24 +50,29 @@ class Description:
         return " ".join(self.sentences)
 
     def _sentences(self) -> Iterator[str]:
-        positive = f"positive {self.quantity}" if self.against else self.quantity
+        is_signed = self.against >= WORTH_SAYING and self.quantity == EVIDENCE
+        positive = f"positive {self.quantity}" if is_signed else self.quantity
         if not self.regions:
             yield f"There is no {positive} anywhere."
+        elif self.is_flat:
+            yield "The map is the same everywhere: it points nowhere."
+            return
         elif self.place:
-            yield f"{_percent(self.share)} of the {positive} lies in {self.place}."
+            yield f"{_percent(self.share)} of the {positive} lies in {self.place} of what the network saw."
         else:
             yield f"The {positive} is spread over the whole map: no half holds more than {_percent(self.share)} of it."
         if self.regions:
             several = "One region stands" if self.regions == 1 else f"{_count(self.regions)} regions stand"
             yield f"Half of it lies on {_percent(self.half_on)} of the area. {several} out, the peak in {self.peak}."
-        if self.against:
+        if is_signed:
             much = f"{self.against:.2g} times as much" if self.regions else "all there is"
             where = f", most of it in {self.place_against}" if self.place_against else ""
             yield f"What speaks against is {much}{where}."
 
 
-def describe(heat: Heatmap | np.ndarray, quantity: str = "evidence") -> Description:
-    """What can be said of a map (h, w) of finite numbers; ``quantity`` is what a larger number has more of.
+def describe(heat: Heatmap | np.ndarray, quantity: str = EVIDENCE) -> Description:
+    """What can be said of a map (h, w) of finite numbers; ``quantity`` is what a larger number has more of. Only of
+    evidence it is said how much speaks against: of other quantities a number below 0 means no such thing.
 
     Costs a sort of h · w numbers. Raises BadParameter.
     """
@@ -82,6 +90,7 @@ def describe(heat: Heatmap | np.ndarray, quantity: str = "evidence") -> Descript
         _ninth_of_peak(positive),
         float(against),
         _place(negative)[0],
+        bool(np.ptp(values) == 0),
         quantity,
     )
 
