@@ -185,7 +185,7 @@ def _choose_picture(card: Card) -> Picture:
     elif source == "Draw":
         _draw()
     elif source == "Picked":
-        st.caption(common.plain(st.session_state["picked"].title))
+        st.caption(common.plain(f"Picked: {st.session_state['picked'].title}"))
         return st.session_state["picked"]
     own = st.session_state["own"].get(source)
     if own:

@@ -276,7 +276,7 @@ def set_number(page: Page, label: str, value: int) -> None:
 
 def test_heatmaps_of_two_classes_by_several_methods(page: Page, tmp_path: Path) -> None:
     open_menu_page(page, "Heatmaps")
-    maps = images(page).and_(page.get_by_alt_text(re.compile(" laid over Cat$")))
+    maps = images(page).and_(page.get_by_alt_text(re.compile(r" laid over Cat\.")))
     expect(maps).to_have_count(4)  # two methods, two classes
     pill(page, "LayerCAM").click()
     wait_until_idle(page)
@@ -315,8 +315,8 @@ def test_occlusion_is_an_estimate_at_first_then_exact_and_a_cancel_keeps_what_is
         wait_until_idle(page)
     set_number(page, "Window", 48)
     set_number(page, "Stride", 24)
-    estimates = images(page).and_(page.get_by_alt_text(re.compile("^Estimated occlusion of .* laid over Cat$")))
-    exact = images(page).and_(page.get_by_alt_text(re.compile("^Occlusion of .* laid over Cat$")))
+    estimates = images(page).and_(page.get_by_alt_text(re.compile(r"^Estimated occlusion of .* laid over Cat\.")))
+    exact = images(page).and_(page.get_by_alt_text(re.compile(r"^Occlusion of .* laid over Cat\.")))
     live = images(page).and_(page.get_by_alt_text(re.compile("^Occlusion of .* laid over Cat, so far$")))
     bar = page.get_by_test_id("stProgress").filter(has_text="Occlusion")
     cancel = page.get_by_role("button", name="Cancel")
@@ -398,7 +398,7 @@ def test_a_changed_control_stops_a_run(page: Page) -> None:
     wait_until_idle(page, timeout=10_000)
     pill(page, "Eigen-CAM").click()
     wait_until_idle(page)
-    expect(images(page).and_(page.get_by_alt_text(re.compile("^Eigen-CAM of .* laid over Cat$")))).to_have_count(2)
+    expect(images(page).and_(page.get_by_alt_text(re.compile(r"^Eigen-CAM of .* laid over Cat\.")))).to_have_count(2)
 
 
 # ---- 6: embedding -------------------------------------------------------------------------------------------
@@ -455,10 +455,10 @@ def test_copies_of_the_photos_are_mapped_and_a_clicked_dot_is_the_picture_everyw
     screenshot(page, "embedding hover", full=False)
     chart.hover(position={"x": x, "y": y})
     chart.click(position={"x": x, "y": y})
-    picked = page.get_by_test_id("stSidebar").get_by_text("From the embedding:")
+    picked = page.get_by_test_id("stSidebar").get_by_text("Picked: ")
     expect(picked).to_be_visible(timeout=WAIT)
     wait_until_idle(page)
-    name = picked.inner_text().removeprefix("From the embedding: ")
+    name = picked.inner_text().removeprefix("Picked: ")
     assert name in tooltip
     open_menu_page(page, "Overview")
     pixels(page, named(page, f"{name}, with a frame"))

@@ -18,9 +18,11 @@ PLACE = "layers?model=PhotoNet&layer=act2&channel=5&copies=5"
 
 def asked(page: Page, label: str, alt: str) -> None:
     """Press a button, unless another test did, and wait for the picture that comes of it."""
-    if page.get_by_role("button", name=label).count():
+    button, picture = page.get_by_role("button", name=label), page.get_by_alt_text(re.compile(alt))
+    expect(button.or_(picture).first).to_be_visible(timeout=WAIT)
+    if button.count():
         press(page, label)
-    expect(page.get_by_alt_text(re.compile(alt))).to_be_visible(timeout=WAIT)
+    expect(picture).to_be_visible(timeout=WAIT)
     wait_until_idle(page)
 
 

@@ -9,7 +9,7 @@ import pytest
 from browser import NARROW, download, images, open_menu_page, open_sidebar, press, screenshot, upload, wait_until_idle
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
-from test_browser import main_text, no_overflow, pick_source
+from test_browser import no_overflow, pick_source
 
 from models.samples import read_sample
 from vizcore.report_file import MOST_BYTES
@@ -60,7 +60,8 @@ def test_a_report_is_made_saved_read_offline_and_opened_again(
     other = person(path="report")
     other.get_by_text("Open a report again").click()
     upload(other, "A report of CNN Lens", file.rename(tmp_path / "saved.html"))  # long names are shown in part
-    assert "is the current picture now" in main_text(other)
+    expect(other.get_by_text("is the current picture now")).to_be_visible()
+    wait_until_idle(other)
     open_sidebar(other)
     expect(other.get_by_test_id("stSidebar").get_by_role("combobox", name="Model")).to_have_value("PhotoNet")
     chosen = other.get_by_test_id("stSidebar").get_by_role("combobox", name="Class").input_value()
