@@ -22,7 +22,6 @@ SHOTS = {
     "heatmaps": "heatmaps?picture=Coffee&methods=Grad-CAM&methods=Occlusion",
     "evidence": "evidence?model=PhotoNet&evidence_method=Guided+backpropagation&question=Randomise+weights",
     "embedding": "embedding",
-    "report": "report?model=PhotoNet",
 }
 
 
