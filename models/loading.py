@@ -16,6 +16,7 @@ from models.spatial_transformer import ToMatrix
 from vizcore.records import BadParameter, BadWeights, Model, Progress
 
 SEED = 0  # of the random weights of an untrained net
+ALIGNMENT = 64  # bytes: where torch begins the memory that it takes itself
 
 
 def load(name: str, weights: str | None, progress: Progress | None = None) -> Model:
@@ -206,5 +207,13 @@ def _fill(card: Card, net: nn.Module, state: Mapping[str, Tensor]) -> None:
         if name not in state or state[name].shape != tensor.shape:
             found = tuple(state[name].shape) if name in state else "nothing"
             raise BadWeights(f"{card.file} has {found} for {name}; {card.title} needs {tuple(tensor.shape)}.")
-    # A file may hold transposed views (TensorFlow's order of axes), on which sums round differently than elsewhere.
-    net.load_state_dict({name: tensor.contiguous() for name, tensor in state.items()}, assign=True)
+    net.load_state_dict({name: laid_out(tensor) for name, tensor in state.items()}, assign=True)
+
+
+def laid_out(tensor: Tensor) -> Tensor:
+    """``tensor`` as torch lays out its own, copied where it lies otherwise: sums would round differently there.
+
+    A file may hold transposed views (TensorFlow's order of axes), and numbers of a safetensors file begin anywhere.
+    """
+    tensor = tensor.contiguous()
+    return tensor.clone() if tensor.data_ptr() % ALIGNMENT else tensor

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from models.catalogue import CARDS, Card
 from models.checkpoints import Checkpoint
-from models.loading import structure
+from models.loading import laid_out, structure
 from models.safetensors_header import shown
 from models.timm_signatures import networks_with
 from vizcore.records import BadWeights
@@ -100,7 +100,7 @@ def fill(checkpoint: Checkpoint, card: Card) -> Filled:
     if fault := _fault(tensors, shapes, card):
         advice = STEM if _differs_in_stem(tensors, shapes, card) else _advice(checkpoint.tensors, card)
         raise BadWeights(f"{checkpoint.name} does not fit {card.title}: {fault}. {advice}")
-    state = {name: tensors[name].to(tensor.dtype).contiguous() for name, tensor in wanted.items()}
+    state = {name: laid_out(tensors[name].to(tensor.dtype)) for name, tensor in wanted.items()}
     net.load_state_dict(state, assign=True)
     notes += _casts(tensors, wanted)
     broken = tuple(name for name, tensor in state.items() if not torch.isfinite(tensor).all())

@@ -253,12 +253,40 @@ def test_a_large_photo_waits_for_the_room_that_its_pixels_take(
     Image.new("RGBA", (4000, 3000)).save(file, "PNG", compress_level=1)
     asked: list[int] = []
     monkeypatch.setattr(common, "make_room", asked.append)
-    assert common.photo_from(file.getvalue()).pixels.shape == (1200, 1600, 3)
-    assert asked == [16 * 4000 * 3000]
     small = io.BytesIO()
     Image.new("RGB", (400, 300)).save(small, "PNG")
-    common.photo_from(small.getvalue())
-    assert asked[1:] == [memory.SHORT_MB * memory.MB]
+    common.photo_from(small.getvalue())  # first: what is usual for a photo follows the one before
+    assert asked == [memory.SHORT_MB * memory.MB]
+    assert common.photo_from(file.getvalue()).pixels.shape == (1200, 1600, 3)
+    assert asked[1:] == [16 * 4000 * 3000]
+
+
+def test_a_refusal_is_an_answer_that_is_kept_and_each_who_asks_is_given_one_of_their_own(
+    line: Line, journal: Any
+) -> None:
+    refusals = []
+    for _ in range(2):
+        with pytest.raises(BadImage, match="is a web page") as caught:
+            common.photo_from(b"<html>")
+        refusals.append(caught.value)
+    assert refusals[0] is not refusals[1]
+    assert [record["outcome"] for record in journal()] == ["done"]
+
+
+def test_a_refusal_in_the_middle_of_a_turn_is_written_down_as_an_answer_and_an_error_as_none(
+    line: Line, journal: Any
+) -> None:
+    for error in (BadImage("No picture."), ZeroDivisionError("A defect.")):
+        with pytest.raises(type(error)), common.turn([("zip", None, "mine")], 1.0):
+            raise error
+    assert [record["outcome"] for record in journal()] == ["done", "failed"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.01, "0.1 s"), (0.52, "0.5 s"), (1.4, "1 s"), (89.0, "89 s"), (200.0, "3 min")]
+)
+def test_a_time_is_said_as_finely_as_it_is_known(seconds: float, words: str) -> None:
+    assert common.duration(seconds) == words
 
 
 def test_a_network_that_does_not_fit_is_refused_in_the_page_by_its_size(

@@ -397,6 +397,14 @@ def test_a_pickle_that_names_what_it_asks_for_on_its_stack_is_none_of_torchs() -
     assert "pickled in a way that torch.save does not use (STACK_GLOBAL)" in refused(file.getvalue())
 
 
+@pytest.mark.parametrize("extra", range(0, 64, 16))
+def test_answers_are_the_same_to_the_bit_wherever_the_numbers_lie_in_a_file(tmp_path: Path, extra: int) -> None:
+    path, known = tmp_path / "mine.safetensors", load_model("lenet5")
+    path.write_bytes(save(dict(known.net.state_dict()), {"moved by": "x" * extra}))
+    pixels = torch.rand(1, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(load_model(path, architecture="lenet5").logits(pixels), known.logits(pixels))
+
+
 def test_a_safetensors_file_of_less_than_its_first_number_is_cut_off() -> None:
     with pytest.raises(BadWeights, match=r"mine\.safetensors is cut off: .* more than 5 bytes"):
         check_header(b"12345", "mine.safetensors")

@@ -10,7 +10,7 @@ from nets import gap, picture
 
 from vizcore.attribution import attribution, guided_grad_cam
 from vizcore.cam import CAM_METHODS, cam
-from vizcore.heatmaps import BY_PIXEL, HEATMAP_METHODS, heatmap, python_of, quantity_of, title_of, unit_of
+from vizcore.heatmaps import BY_PIXEL, HEATMAP_METHODS, heatmap, passes_of, python_of, quantity_of, title_of, unit_of
 from vizcore.occlusion import estimate_occlusion, occlusion
 from vizcore.records import BadParameter, Heatmap
 from vizcore.rise import above_mean, rise
@@ -95,6 +95,7 @@ def test_a_map_says_what_its_numbers_are() -> None:
     [
         ("grad_cams", {}, "it must be one of cam, grad_cam"),
         ("gradient", {"view": "both"}, "it must be one of signed, absolute"),
+        ("grad_cam", {"view": "both"}, "it must be one of signed, absolute"),
         ("occlusion", {"windows": 3}, "Occlusion has no option 'windows'; it has window, stride"),
         ("grad_cam", {"window": 3}, "Grad-CAM has no option 'window'"),
         ("guided_grad_cam", {"steps": 3}, "it has none"),
@@ -104,6 +105,11 @@ def test_a_map_says_what_its_numbers_are() -> None:
 def test_what_a_method_does_not_have_is_refused(method: str, options: dict[str, object], words: str) -> None:
     with pytest.raises(BadParameter, match=words):
         heatmap(gap(), picture(), 1, method, **options)
+
+
+def test_the_price_of_a_method_that_there_is_not_is_refused() -> None:
+    with pytest.raises(BadParameter, match="method is 'grad_cams'; it must be one of cam, grad_cam"):
+        passes_of(gap(), "grad_cams")
 
 
 @pytest.mark.parametrize("method", ["grad_cam", "guided_grad_cam", "gradient", "occlusion", "rise"])

@@ -193,6 +193,13 @@ def test_a_trained_net_is_in_eval_mode_and_frozen_and_says_where_its_weights_com
     assert not any(tensor.is_meta for tensor in model.net.state_dict().values())
 
 
+@pytest.mark.parametrize("name", [card.name for card in list_models() if card.origin in ("shipped", "package")])
+def test_weights_lie_in_memory_as_torch_lays_out_its_own_so_that_answers_do_not_hang_on_the_file(name: str) -> None:
+    for label, tensor in load_model(name).net.state_dict().items():
+        assert tensor.is_contiguous(), label
+        assert tensor.data_ptr() % 64 == 0, label
+
+
 @pytest.mark.parametrize(
     ("name", "weights"), [("lenet5", None), ("googlenet", None), ("efficientnet_lite0", "default")]
 )

@@ -399,6 +399,20 @@ def test_what_is_no_report_is_refused_in_a_sentence(data: bytes) -> None:
         read_report(data)
 
 
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"x" * (MOST_BYTES + 1), f"a report of CNN Lens has {MOST_BYTES:,} at most"),
+        (b"<html></html>", "The file is not a report of CNN Lens, or a part of it is missing"),
+        (changed(version=2), "The report is damaged, or was made by another version"),
+    ],
+    ids=["too large", "another page", "another version"],
+)
+def test_what_is_too_large_of_another_kind_or_damaged_is_called_so(data: bytes, words: str) -> None:
+    with pytest.raises(BadParameter, match=words):
+        read_report(data)
+
+
 def test_a_block_of_json_that_never_ends_is_refused() -> None:
     deep = (
         b'<script type="application/json" id="cnn-lens-report">'
