@@ -12,9 +12,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
-from nets import gap
+from nets import answering, gap
 from pictures import scene
 from PIL import Image
+from torch import Tensor
 
 from vizcore import report_file
 from vizcore.agreement import agreement
@@ -22,7 +23,7 @@ from vizcore.faithfulness import CONTROLS, curves
 from vizcore.heatmaps import HEATMAP_METHODS, heatmap, usual_options
 from vizcore.photos import Photo, open_photo
 from vizcore.randomisation import cascade
-from vizcore.records import BadParameter, LayerNotFound, Model
+from vizcore.records import BadParameter, LayerNotFound, Model, UnsupportedModel
 from vizcore.report import (
     EVIDENCE,
     FILLING,
@@ -184,6 +185,13 @@ def test_what_the_net_does_not_allow_is_said_and_the_rest_is_there() -> None:
     assert found.refused[0] in Page(to_html(found)).text
 
 
+def test_where_the_net_allows_no_map_at_all_that_is_said() -> None:
+    from nets import deep_head
+
+    with pytest.raises(UnsupportedModel, match="No map could be made. CAM of class 1: "):
+        report_of(Wish((1,), ("cam",), evidence=()), replace(deep_head(), weights="w"))
+
+
 def test_a_method_of_many_passes_is_not_randomised_and_an_untrained_net_neither() -> None:
     many = report_of(Wish((1,), ("occlusion",), evidence=("randomisation",)))
     assert many.findings[0].fall is None
@@ -241,11 +249,11 @@ def test_the_digest_of_weights_is_that_of_numbers_and_names() -> None:
     ],
 )
 def test_what_cannot_be_reported_is_refused_before_anything_runs(wish: Wish, words: str) -> None:
-    def never(done: int, total: int) -> None:
+    def never(logits: Tensor) -> Tensor:
         raise AssertionError("it ran")
 
     with pytest.raises(BadParameter, match=words):
-        report_of(wish, progress=never)
+        report_of(wish, answering(never))
 
 
 def test_an_unknown_layer_is_refused_with_the_nearest() -> None:
