@@ -1,18 +1,32 @@
 """Embedding: how the network arranges a set of pictures, beside how raw pixels would arrange them."""
 
 from collections import Counter
-from functools import partial
 
+import numpy as np
 import streamlit as st
 
-from app_pages import common, picture_sets, takeaway
-from app_pages.embedding_chart import Selection, scatter
-from app_pages.picture_sets import Drawn, PictureChoice
+from app_pages import (
+    common,
+    embedding_layers,
+    embedding_live,
+    embedding_options,
+    embedding_placed,
+    embedding_trust,
+    picture_map,
+    picture_sets,
+    set_maps,
+    takeaway,
+)
+from app_pages.picture_map import Selection
+from app_pages.picture_sets import PictureChoice
+from app_pages.set_maps import Maps, Rows, Way
 from vizcore.records import LensError
 
 here = common.chosen()
 model = here.model
 MOST_LISTED = 48
+FADED = 0.12  # opacity of a picture of whose neighbours the map keeps none
+TRUST, LAYERS = "How far to trust it", "Layer by layer"
 
 
 def choose_layer() -> str:
@@ -32,109 +46,153 @@ def choose_layer() -> str:
     return layer
 
 
-def choose_map() -> tuple[float, int]:
-    row = st.container(horizontal=True)
-    perplexity = row.number_input(
-        "Perplexity",
-        2.0,
-        200.0,
-        picture_sets.PERPLEXITY,
-        1.0,
-        format="%.0f",
-        key="perplexity",
-        bind="query-params",
-        help="Roughly how many neighbours each picture tries to keep. Small shows small groups, large the whole.",
-        width=150,
-    )
-    seed = row.number_input(
-        "Seed",
-        0,
-        9999,
-        0,
-        key="seed",
-        bind="query-params",
-        help="Another seed gives another map of the same neighbours.",
-        width=150,
-    )
-    return perplexity, seed
+def show_set(pictures: PictureChoice, layer: str, way: Way) -> None:
+    """The maps: known, in the making, or after their price was shown and the button pressed."""
+    key = set_maps.maps_key(here, pictures, layer, way)
+    live = embedding_live.of(key)
+    if live is not None and (live.going or live.features.iteration < live.until) and not shown_early(key, live):
+        embedding_live.show(live)
+        return
+    used = way
+    if way.method == "tsne":
+        used = way.but(iterations=embedding_live.iterations_of(key, way["iterations"]))
+    key = set_maps.maps_key(here, pictures, layer, used)
+    if common.recall(key) is None and not ask(pictures, layer, used):
+        return
+    maps = set_maps.maps_of(here, pictures, layer, used)
+    show(set_maps.rows_of(here, pictures, layer), maps, pictures, layer, used, live)
 
 
-def compute(pictures: PictureChoice, layer: str, perplexity: float, seed: int) -> Drawn | None:
-    """The two maps: known, or after their price was shown and the button pressed."""
-    drawn = common.results().get(picture_sets.key_of(here, pictures, layer, perplexity, seed))
-    if drawn is not None:
-        return drawn
+def shown_early(key: tuple[object, ...], live: embedding_live.Live) -> bool:
+    """Whether the maps were stopped by their maker, who looks at them now."""
+    return not live.going and embedding_live.iterations_of(key, -1) == live.features.iteration
+
+
+def ask(pictures: PictureChoice, layer: str, way: Way) -> bool:
+    """Whether to draw the maps at once; those that are to be watched begin with the next run."""
     place = st.empty()
     row = place.container(horizontal=True, vertical_alignment="center")
     asked = row.button("Draw the map", type="primary", icon=":material/play_arrow:", key="draw_map")
-    row.caption(f"{len(pictures):,} pictures: {picture_sets.price_of(here, pictures)}.")
-    if not asked:
-        return None
-    place.empty()
-    return picture_sets.draw(here, pictures, layer, perplexity, seed)
+    watch = way.method == "tsne" and row.toggle(
+        "Watch it settle",
+        True,
+        key="watch",
+        bind="query-params",
+        help="Off, it is there sooner.",
+    )
+    row.caption(f"{len(pictures):,} pictures: {set_maps.price_of(here, pictures, layer, way)}.")
+    if asked:
+        place.empty()
+        if watch:
+            embedding_live.begin(here, pictures, layer, way)
+            st.rerun()
+    return bool(asked)
 
 
-def show_gauges(drawn: Drawn) -> None:
+def show(
+    rows: Rows, maps: Maps, pictures: PictureChoice, layer: str, way: Way, live: embedding_live.Live | None
+) -> None:
+    key = set_maps.maps_key(here, pictures, layer, way)
+    show_gauges(rows, maps)
+    row = st.container(horizontal=True, vertical_alignment="center")
+    fade = row.toggle(
+        "Fade what the map stretches", key="fade", bind="query-params",
+        help="The fewer of a picture's 5 nearest the map keeps beside it, the paler it is.",
+    )  # fmt: skip
+    placing = way.method == "tsne" and row.toggle(
+        "Place the current picture", True, key="place", bind="query-params",
+        help="Where the picture of the sidebar belongs on this map. No other picture moves for it.",
+    )  # fmt: skip
+    if live is not None and row.button("Go on", key="go on", icon=":material/play_arrow:", help="250 iterations more."):
+        embedding_live.go_on(live)
+        st.rerun()
+    placed = embedding_placed.placed_of(here, rows, maps, key, layer) if placing else None
+    opacity = FADED + (1 - FADED) * embedding_trust.kept_of(here, rows, maps, key, way) if fade else None
+    mark = None if placed is None else embedding_placed.mark_of(placed)
+    selections = show_maps(rows, maps, pictures, layer, way, opacity, mark)
+    list_selected(selections, rows)
+    if placed is not None:
+        embedding_placed.show(here, rows, placed)
+    closer = st.segmented_control("Look closer", [TRUST, LAYERS], key="closer", bind="query-params")
+    if closer == TRUST:
+        embedding_trust.show(here, pictures, layer, way, rows, maps, key)
+    elif closer == LAYERS:
+        embedding_layers.show(here, pictures, layer, way, rows)
+
+
+def show_gauges(rows: Rows, maps: Maps) -> None:
     """How far the maps may be trusted, in words."""
     row = st.container(horizontal=True, gap="large")
     row.metric(
         "Neighbours kept, features",
-        f"{drawn.feature_map.trustworthiness:.2f}",
+        f"{maps.by_features.trustworthiness:.2f}",
         help="Trustworthiness (Venna & Kaski 2001): 1 where all neighbours on the map are true neighbours.",
     )
-    row.metric("Neighbours kept, pixels", f"{drawn.pixel_map.trustworthiness:.2f}")
-    if drawn.votes is None:
+    row.metric("Neighbours kept, pixels", f"{maps.by_pixels.trustworthiness:.2f}")
+    if rows.votes is None:
         st.caption("All pictures are of one class, so there is no class to vote for. Folders in a zip make classes.")
     else:
-        features, pixels = 100 * drawn.votes.features, 100 * drawn.votes.pixels
+        features, pixels = 100 * rows.votes.features, 100 * rows.votes.pixels
         row.metric("Right by features", f"{features:.1f} %", f"{features - pixels:+.1f} points against pixels")
         row.metric("Right by pixels", f"{pixels:.1f} %")
         st.markdown(
-            f"A vote of the {drawn.votes.neighbours} nearest pictures names the right class **{features:.0f} %** of "
+            f"A vote of the {rows.votes.neighbours} nearest pictures names the right class **{features:.0f} %** of "
             f"the time by the network's features, **{pixels:.0f} %** by raw pixels, and "
-            f"{100 * drawn.votes.chance:.0f} % by always naming the largest class."
+            f"{100 * rows.votes.chance:.0f} % by always naming the largest class."
         )
-    for note in dict.fromkeys((*drawn.feature_map.notes, *drawn.pixel_map.notes)):
+    for note in dict.fromkeys((*maps.by_features.notes, *maps.by_pixels.notes)):
         st.caption(common.plain(note))
 
 
-def show_maps(drawn: Drawn, pictures: PictureChoice, layer: str) -> None:
+def show_maps(
+    rows: Rows,
+    maps: Maps,
+    pictures: PictureChoice,
+    layer: str,
+    way: Way,
+    opacity: np.ndarray | None,
+    mark: picture_map.Mark | None,
+) -> list[Selection]:
     selections: list[Selection] = []
-    maps = (
-        ("By the network", f"features of {layer}", drawn.feature_map, "features"),
-        ("By raw pixels", "pixels", drawn.pixel_map, "pixels"),
+    both = (
+        ("By the network", f"features of {layer}", maps.by_features, "features"),
+        ("By raw pixels", "pixels", maps.by_pixels, "pixels"),
     )
-    for place, (title, what, embedding, name) in zip(st.columns(2, gap="medium"), maps, strict=True):
+    for place, (title, what, embedding, name) in zip(st.columns(2, gap="medium"), both, strict=True):
         with place:
             st.subheader(title, anchor=False)
-            selection = scatter(
+            method = set_maps.title_of(embedding)
+            selection = picture_map.show(
                 embedding.points,
-                drawn.labels,
-                drawn.thumbnails,
-                names=drawn.names,
-                title=f"t-SNE of the {what} of {len(drawn.labels)} pictures",
-                key=f"map of {name}, {pictures.key}, {layer}",
+                rows.labels,
+                rows.names,
+                title=f"{method} of the {what} of {len(rows)} pictures",
+                key=f"map of {name}, {pictures.key}, {layer}, {way}",
+                atlas=rows.atlas,
+                opacity=opacity if name == "features" else None,
+                mark=mark if name == "features" else None,
             )
-            facts = f"t-SNE of the {what}; divergence {embedding.kl_divergence:.2f} nats. The axes have no unit."
-            st.caption(common.plain(facts))
+            divergence = "" if embedding.kl_divergence is None else f"; divergence {embedding.kl_divergence:.2f} nats"
+            unit = "" if way.method == "pca" else " The axes have no unit."
+            st.caption(common.plain(f"{method} of the {what}{divergence}.{unit}"))
             selections.append(selection)
+            imports, call = set_maps.python_of(name, pictures, layer, way, embedding)
             takeaway.offer(
                 here,
-                f"t-sne {name}",
+                f"{method} {name}",
                 embedding,
-                partial(picture_sets.dots, embedding, drawn.labels),
-                ("from vizcore.embedding import extract_features, pixel_features, tsne", *pictures.imports),
-                picture_sets.call_of(name, pictures, layer, drawn),
+                lambda embedding=embedding: set_maps.dots(embedding, rows.labels),  # type: ignore[misc]
+                imports,
+                call,
             )
-    for selection, (_, _, _, name) in zip(selections, maps, strict=True):
-        open_picked(selection, pictures, f"opened in {name}, {pictures.key}, {layer}")
-    list_selected(selections, drawn)
+    for selection in selections:
+        open_picked(selection, pictures)
+    return selections
 
 
-def open_picked(selection: Selection, pictures: PictureChoice, key: str) -> None:
-    """A dot that was clicked since the last run becomes the current picture, everywhere, from the next run on."""
-    before, st.session_state[key] = st.session_state.get(key), selection.picked
-    if selection.picked is None or selection.picked == before:
+def open_picked(selection: Selection, pictures: PictureChoice) -> None:
+    """A picture that was clicked becomes the current one, everywhere, from the next run on."""
+    if selection.picked is None:
         return
     picture = pictures.picture(selection.picked)
     if picture.photo.digest != here.digest:
@@ -142,42 +200,39 @@ def open_picked(selection: Selection, pictures: PictureChoice, key: str) -> None
         st.rerun()
 
 
-def list_selected(selections: list[Selection], drawn: Drawn) -> None:
-    rows = next((selection.lassoed for selection in selections if selection.lassoed), ())
-    if not rows:
-        st.caption("Hover over a dot to see its picture, click it to make it the current one, or draw a lasso.")
+def list_selected(selections: list[Selection], rows: Rows) -> None:
+    lassoed = next((selection.lassoed for selection in selections if selection.lassoed), ())
+    if not lassoed:
+        st.caption("Point at a picture to see it, click it to make it the current one, or draw a lasso around many.")
         return
-    counts = Counter(drawn.labels[row] for row in rows)
+    counts = Counter(rows.labels[row] for row in lassoed)
     words = ", ".join(f"{count} of {label}" for label, count in counts.most_common(8))
-    st.markdown(f"**{len(rows)} pictures in the lasso:** {common.plain(words)}.")
-    shown = rows[:MOST_LISTED]
+    st.markdown(f"**{len(lassoed)} pictures in the lasso:** {common.plain(words)}.")
+    shown = lassoed[:MOST_LISTED]
     st.image(
-        [drawn.thumbnails[row] for row in shown],
-        caption=[common.plain(drawn.names[row]) for row in shown],
-        alt=[drawn.names[row] for row in shown],
+        picture_map.cut(rows.atlas, shown),
+        caption=[common.plain(rows.names[row]) for row in shown],
+        alt=[rows.names[row] for row in shown],
         width=96,
     )
-    if len(rows) > MOST_LISTED:
+    if len(lassoed) > MOST_LISTED:
         st.caption(f"The first {MOST_LISTED} are shown.")
 
 
 st.title("Embedding", anchor=False)
 st.caption(
-    "t-SNE puts pictures close together that a layer of the network finds alike. Dots of one class in one heap: "
-    "the layer tells the class from the others. Distances between heaps, and their sizes, mean little."
+    "Pictures that a layer of the network finds alike lie close together. Dots of one class in one heap: the layer "
+    "tells the class from the others. Zoom in, and dots become pictures."
 )
 common.warn_untrained(here)
 left, right = st.columns(2, gap="medium")
 try:
     with left:
         pictures = picture_sets.choose(here)
-    with right:
         layer = choose_layer()
-        perplexity, seed = choose_map()
+    with right:
+        way = embedding_options.choose()
     if pictures is not None:
-        drawn = compute(pictures, layer, perplexity, seed)
-        if drawn is not None:
-            show_gauges(drawn)
-            show_maps(drawn, pictures, layer)
+        show_set(pictures, layer, way)
 except LensError as refusal:
     st.error(common.plain(str(refusal)), icon=":material/block:")

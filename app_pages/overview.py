@@ -3,7 +3,7 @@
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app_pages import common, picture_sets, takeaway, views
+from app_pages import common, picture_sets, set_maps, takeaway, views
 from app_pages.occlusion_runs import Occlusion, words_of
 from app_pages.warp import show_warp
 from vizcore.filters import order
@@ -121,19 +121,20 @@ def hide_parts(question: Occlusion, picture: DeltaGenerator, notes: tuple[str, .
 def show_embedding() -> None:
     pictures = picture_sets.usual(here)
     layer = model.layers["features"]
-    drawn = common.results().get(picture_sets.key_of(here, pictures, layer))
-    if drawn is None:
+    way = set_maps.Way()
+    maps = common.recall(set_maps.maps_key(here, pictures, layer, way))
+    if maps is None:
         place = st.empty()
-        cost = picture_sets.price_of(here, pictures)
+        cost = set_maps.price_of(here, pictures, layer, way)
         if not place.button("Map many pictures", icon=":material/play_arrow:"):
             st.caption(f"**t-SNE.** What the network finds alike lies close together: {cost}.")
             st.page_link("app_pages/embedding.py", label="Embedding", icon=":material/scatter_plot:")
             return
         with place.container():
-            drawn = picture_sets.draw(here, pictures, layer)
-    picture = common.drawn(picture_sets.dots, drawn.feature_map, drawn.labels, small=True)
-    views.show_picture(picture, f"t-SNE of {len(drawn.labels)} pictures, coloured by class")
-    st.caption(f"**t-SNE.** {len(drawn.labels):,} pictures; what the network finds alike lies close together.")
+            maps = set_maps.maps_of(here, pictures, layer, way)
+    picture = common.drawn(set_maps.dots, maps.by_features, pictures.labels, small=True)
+    views.show_picture(picture, f"t-SNE of {len(pictures)} pictures, coloured by class")
+    st.caption(f"**t-SNE.** {len(pictures):,} pictures; what the network finds alike lies close together.")
     st.page_link("app_pages/embedding.py", label="Embedding", icon=":material/scatter_plot:")
 
 

@@ -67,6 +67,15 @@ def atlas_of(pictures: Sequence[np.ndarray]) -> Atlas:
     return Atlas("data:image/webp;base64," + base64.b64encode(file.getvalue()).decode(), cell)
 
 
+def cut(atlas: Atlas, rows: Sequence[int]) -> list[np.ndarray]:
+    """Some of the thumbnails, each uint8 (cell, cell, 3)."""
+    with Image.open(io.BytesIO(base64.b64decode(atlas.uri.partition(",")[2]))) as file:
+        sheet = np.asarray(file.convert("RGB"))
+    columns = sheet.shape[1] // atlas.cell
+    places = [(row // columns * atlas.cell, row % columns * atlas.cell) for row in rows]
+    return [sheet[top : top + atlas.cell, left : left + atlas.cell] for top, left in places]
+
+
 def show(
     points: np.ndarray,
     labels: Sequence[str],

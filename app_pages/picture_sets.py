@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,23 +11,20 @@ import numpy as np
 import streamlit as st
 
 from app_pages import common, memory
-from app_pages.embedding_chart import COLOURS, data_uri
 from app_pages.line import LONG
 from app_pages.sidebar import Picture
 from models.samples import Sample, digits, list_samples
 from vizcore.archives import PictureSet, read_zip
 from vizcore.augment import variant, variants
-from vizcore.embedding import NEIGHBOURS, chance, extract_features, neighbour_accuracy, pixel_features, tsne
 from vizcore.images import Photo, check_photo, thumbnail
-from vizcore.records import BadImage, Embedding, Progress
+from vizcore.records import BadImage, Progress
 
 if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 DIGITS, COPIES, ZIP = "MNIST digits", "Copies of the sample photos", "A zip of mine"
-MARKERS = "oD^svP"  # as many as the chart's shapes: with seven colours, 42 classes are told apart
 COPY_SIDE = 384  # pixels of the longer side of a photo that is copied: the net looks at 256 of the shorter
-PERPLEXITY, SEED = 30.0, 0
+SEED = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,28 +45,6 @@ class PictureChoice:
 
     def picture(self, row: int) -> Picture:
         return Picture(Photo.of(self.one(row)), self.names[row], self.origin(row), self.imports)
-
-
-@dataclass(frozen=True)
-class Votes:
-    """How often the nearest pictures name the right class: shares from 0 to 1. ``chance``: always the largest."""
-
-    features: float
-    pixels: float
-    chance: float
-    neighbours: int
-
-
-@dataclass(frozen=True, eq=False)
-class Drawn:
-    """Two maps of one set, and how well each knows the classes (None where there is one class only)."""
-
-    feature_map: Embedding
-    pixel_map: Embedding
-    votes: Votes | None
-    labels: tuple[str, ...]
-    names: tuple[str, ...]
-    thumbnails: tuple[str, ...]
 
 
 def choose(here: common.Chosen) -> PictureChoice | None:
@@ -219,91 +193,3 @@ def show_zip(name: str, found: PictureSet) -> None:
 def usual(here: common.Chosen) -> PictureChoice:
     """The set that the page begins with."""
     return of_digits(1000) if len(here.model.mean) == 1 else of_copies(20)
-
-
-def key_of(
-    here: common.Chosen, pictures: PictureChoice, layer: str, perplexity: float = PERPLEXITY, seed: int = SEED
-) -> tuple[object, ...]:
-    return ("embedding", here.model.title, pictures.key, layer, perplexity, seed)
-
-
-def price_of(here: common.Chosen, pictures: PictureChoice) -> str:
-    """Passes and seconds of both maps."""
-    return common.price(len(pictures), seconds_of(here, pictures))
-
-
-def seconds_of(here: common.Chosen, pictures: PictureChoice) -> float:
-    """Of both maps; t-SNE's as measured on two cores: a third of a second and 4 ms a picture."""
-    count = len(pictures)
-    seconds = count * common.seconds_a_pass(here.model.name, here.model.weights is None)
-    return seconds + 2 * (0.3 + 0.004 * count)
-
-
-def draw(
-    here: common.Chosen, chosen: PictureChoice, layer: str, perplexity: float = PERPLEXITY, seed: int = SEED
-) -> Drawn:
-    """Both maps, with a bar for each step; kept, so that they are drawn once."""
-    key = key_of(here, chosen, layer, perplexity, seed)
-
-    def compute() -> Drawn:
-        with common.running("Gathering the pictures") as progress:
-            pictures = chosen.load(progress)
-        with common.running("Showing the pictures to the network") as progress:
-            features = extract_features(here.model, pictures, layer, progress=progress)
-        with common.running("Reading the pixels") as progress:
-            pixels = pixel_features(here.model, pictures, progress=progress)
-        with common.running("Mapping the features") as progress:
-            feature_map = tsne(features, perplexity=perplexity, seed=seed, progress=progress)
-        with common.running("Mapping the pixels") as progress:
-            pixel_map = tsne(pixels, perplexity=perplexity, seed=seed, progress=progress)
-        return Drawn(
-            feature_map=feature_map,
-            pixel_map=pixel_map,
-            votes=take_votes(features, pixels, chosen.labels),
-            labels=chosen.labels,
-            names=chosen.names,
-            thumbnails=tuple(data_uri(picture) for picture in pictures),
-        )
-
-    return common.known(key, compute, seconds_of(here, chosen))
-
-
-def take_votes(features: np.ndarray, pixels: np.ndarray, labels: Sequence[str]) -> Votes | None:
-    if len(set(labels)) == 1:
-        return None
-    k = min(NEIGHBOURS, len(labels) - 1)
-    return Votes(neighbour_accuracy(features, labels, k), neighbour_accuracy(pixels, labels, k), chance(labels), k)
-
-
-def call_of(name: str, pictures: PictureChoice, layer: str, drawn: Drawn) -> str:
-    """The Python that makes one of the maps again."""
-    params = drawn.feature_map.params
-    rows = f"extract_features(model, pictures, {layer!r})" if name == "features" else "pixel_features(model, pictures)"
-    return (
-        f"{pictures.script}\nrows = {rows}\n"
-        f"embedding = tsne(rows, perplexity={params['perplexity']:g}, seed={params['seed']})  # .points (n, 2)"
-    )
-
-
-def dots(embedding: Embedding, labels: Sequence[str], small: bool = False) -> bytes:
-    """The map as a PNG, colours by class; a ``small`` one without words."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(3, 3) if small else (7, 6), dpi=150, layout="constrained")
-    axes = figure.subplots()
-    classes = sorted(set(labels))  # as in the chart: a class has one colour
-    drawn = []
-    for number, label in enumerate(classes):
-        x, y = embedding.points[[row for row, other in enumerate(labels) if other == label]].T
-        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
-        drawn.append(axes.scatter(x, y, s=12, color=colour, marker=marker))
-    axes.set(xticks=[], yticks=[])
-    axes.set_aspect("equal", adjustable="datalim")
-    if not small:
-        axes.set_title(f"t-SNE, trustworthiness {embedding.trustworthiness:.2f}")
-    if not small and len(classes) <= 20:
-        names = [label.replace("$", r"\$") for label in classes]  # no formulas in a legend
-        axes.legend(drawn, names, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()

@@ -1,0 +1,172 @@
+"""How far a map may be trusted: neighbours invented and lost over k, and what other seeds and perplexities draw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app_pages import common, set_maps, takeaway, views
+from app_pages.picture_sets import PictureChoice
+from app_pages.set_maps import Maps, Rows, Way
+from vizcore.map_quality import MapAgreement, MapQuality, kept_neighbours, map_agreement, map_quality, reading
+from vizcore.records import Embedding
+
+SEEDS = (0, 1, 2)
+FACTORS = (1 / 3, 1.0, 3.0)  # of the perplexity
+COLOURS = {"trustworthiness": "#0072B2", "continuity": "#D55E00"}  # Okabe and Ito's, told apart by the colour-blind
+
+
+@dataclass(frozen=True, eq=False)
+class Nine:
+    """Maps of the same features by three seeds and three perplexities, row by row, and how far they agree."""
+
+    maps: tuple[Embedding, ...]
+    agreement: MapAgreement
+
+
+def kept_of(here: common.Chosen, rows: Rows, maps: Maps, key: tuple[object, ...], way: Way) -> np.ndarray:
+    """(n,) share of each picture's neighbours that the map keeps, 0 to 1."""
+    return common.known(
+        ("kept", here.model.title, key),
+        lambda: kept_neighbours(rows.features, maps.by_features.points, metric=way.metric),
+        1e-7 * len(rows) ** 2,
+    )
+
+
+def show(
+    here: common.Chosen, pictures: PictureChoice, layer: str, way: Way, rows: Rows, maps: Maps, key: tuple[object, ...]
+) -> None:
+    quality = _quality_of(here, rows, maps.by_features, key, way)
+    nine_key = ("nine maps", here.model.title, key)
+    nine: Nine | None = common.recall(nine_key)
+    title = set_maps.title_of(maps.by_features)
+    st.info(common.plain(reading(quality, nine.agreement if nine else None, method=title)), icon=":material/menu_book:")
+    _show_curves(quality, _quality_of(here, rows, maps.by_pixels, key, way, of_pixels=True))
+    _take_away(here, pictures, layer, way, quality)
+    if way.method != "tsne":
+        return
+    st.markdown("**Would another seed or perplexity tell the same?**")
+    if nine is None:
+        seconds = 4.5 * set_maps.seconds_of_maps(pictures, way)
+        if not views.asked(
+            "Draw nine maps", "nine maps", f"3 seeds × 3 perplexities, about {common.duration(seconds)}"
+        ):
+            return
+        nine = common.known(nine_key, lambda: _draw(rows, way), seconds)
+        st.rerun()
+    _show_nine(nine, rows)
+
+
+def _quality_of(
+    here: common.Chosen, rows: Rows, embedding: Embedding, key: tuple[object, ...], way: Way, of_pixels: bool = False
+) -> MapQuality:
+    def compute() -> MapQuality:
+        given = rows.pixels if of_pixels else rows.features
+        with common.running(f"Ranking all neighbours by {'pixels' if of_pixels else 'features'}") as progress:
+            return map_quality(given, embedding.points, metric=way.metric, progress=progress)
+
+    return common.known(("trust", here.model.title, key, of_pixels), compute, 1e-6 * len(rows) ** 2)
+
+
+def _table(quality: MapQuality, name: str) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "map": name,
+            "k": np.tile(quality.ks, 2),
+            "measure": np.repeat(list(COLOURS), len(quality.ks)),
+            "share": np.concatenate([quality.trustworthiness, quality.continuity]),
+        }
+    )
+
+
+def _show_curves(quality: MapQuality, of_pixels: MapQuality) -> None:
+    table = pd.concat([_table(quality, "features"), _table(of_pixels, "pixels")], ignore_index=True)
+    low = float(table["share"].min())
+    st.vega_lite_chart(
+        table,
+        {
+            "mark": {"type": "line", "strokeWidth": 2.5, "point": True},
+            "encoding": {
+                "x": {
+                    "field": "k",
+                    "type": "quantitative",
+                    "scale": {"type": "log"},
+                    "axis": {"values": list(quality.ks)},
+                    "title": "neighbours asked, k",
+                },
+                "y": {
+                    "field": "share",
+                    "type": "quantitative",
+                    "scale": {"domain": [max(0.0, min(0.5, low)), 1]},
+                    "title": "1 is no error, 0.5 chance",
+                },
+                "color": {
+                    "field": "measure",
+                    "scale": {"domain": list(COLOURS), "range": list(COLOURS.values())},
+                    "legend": {"title": None, "orient": "bottom"},
+                },
+                "strokeDash": {"field": "map", "legend": {"title": "map of the", "orient": "bottom"}},
+            },
+        },
+        height=320,
+        alt=f"Trustworthiness and continuity over the number of neighbours. {reading(quality)}",
+    )
+    with st.popover("How to read this", type="tertiary", icon=":material/help:"):
+        st.markdown(
+            "**Trustworthiness** falls with neighbours on the map that are none in the features: the map folds. "
+            "**Continuity** falls with neighbours in the features that are far on the map: the map tears. Each error "
+            "weighs as much as it is far. A map that is good at 5 neighbours may be poor at 100: it then shows who is "
+            "beside whom, and not which groups are alike. **Weakness:** both are means; a few torn pictures among many "
+            "good ones do not show. Let the map fade what it stretches."
+        )
+        st.caption("Venna & Kaski, Neighborhood preservation in nonlinear projection methods, ICANN 2001.")
+
+
+def _take_away(here: common.Chosen, pictures: PictureChoice, layer: str, way: Way, quality: MapQuality) -> None:
+    call = (
+        f"{pictures.script}\nrows = extract_features(model, pictures, {layer!r})\n{way.python('rows')}\n"
+        f"quality = map_quality(rows, embedding.points, metric={way.metric!r})\n"
+        "print(quality.ks, quality.trustworthiness, quality.continuity)"
+    )
+    imports = (
+        "from vizcore.embedding import extract_features",
+        set_maps.FUNCTIONS[way.method],
+        "from vizcore.map_quality import map_quality",
+        *pictures.imports,
+    )
+    table = _table(quality, "features").drop(columns="map")
+    takeaway.offer_table(here, "trust in the map", table, imports, call)
+
+
+def _draw(rows: Rows, way: Way) -> Nine:
+    found = []
+    with common.running("Drawing nine maps", "maps") as progress:
+        for perplexity in _perplexities(rows, way):
+            for seed in SEEDS:
+                found.append(way.but(perplexity=perplexity, seed=seed).draw(rows.features))
+                progress(len(found), len(FACTORS) * len(SEEDS))
+    return Nine(tuple(found), map_agreement([one.points for one in found]))
+
+
+def _perplexities(rows: Rows, way: Way) -> list[float]:
+    most = (len(rows) - 1) / 3
+    return [round(min(max(way["perplexity"] * factor, 2.0), most), 1) for factor in FACTORS]
+
+
+def _show_nine(nine: Nine, rows: Rows) -> None:
+    titles = [
+        f"perplexity {one.params['perplexity']:.3g}, seed {one.params['seed']}\ntrustworthiness "
+        f"{one.trustworthiness:.2f}, KL {one.kl_divergence:.2f}"
+        for one in nine.maps
+    ]
+    picture = common.drawn(set_maps.sheet, nine.maps, rows.labels, titles, columns=len(SEEDS))
+    shared = 100 * nine.agreement.mean
+    views.show_picture(picture, f"Nine maps of the same features; any two share {shared:.0f} % of their neighbours")
+    st.caption(
+        f"Rows: perplexity; columns: seed. Two of them share {shared:.0f} % of a picture's "
+        f"{nine.agreement.k} neighbours on average; by chance {100 * nine.agreement.chance:.2g} %. Groups that "
+        "stand in all nine are in the features; where a group lies, and how large it is, is the map's doing."
+    )
