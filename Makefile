@@ -82,7 +82,7 @@ $(RUN): requirements.txt | .venv/bin/python
 	$(PIP) -r requirements.txt
 	@touch $@
 
-$(DEV): requirements-dev.txt $(RUN)
+$(DEV): requirements-dev.txt requirements-umap.txt $(RUN)
 	@echo "Installing what the tests need"
 	$(PIP) -r requirements-dev.txt
 	@touch $@

@@ -40,10 +40,19 @@ class Options:
 
 
 def read_options(about: str | None) -> Options:
+    return options_of(option_parser(about).parse_args())
+
+
+def option_parser(about: str | None) -> argparse.ArgumentParser:
+    """What reads the command line of every benchmark; one may add to it."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one round of little things, to see that all of it runs")
     parser.add_argument("--busy", action="store_true", help="one thread, and the processor's seconds, not the clock's")
-    options = Options(**vars(parser.parse_args()))
+    return parser
+
+
+def options_of(asked: argparse.Namespace) -> Options:
+    options = Options(asked.quick, asked.busy)
     if options.busy:
         torch.set_num_threads(1)
     return options

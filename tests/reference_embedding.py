@@ -22,17 +22,38 @@ def trustworthiness(features: np.ndarray, points: np.ndarray, k: int) -> float:
     return 1 - 2 / (n * k * (2 * n - 3 * k - 1)) * penalty
 
 
+def continuity(features: np.ndarray, points: np.ndarray, k: int) -> float:
+    """Venna & Kaski 2001, equation 3: what of the features' neighbours the map sends away, by its rank there."""
+    return trustworthiness(points, features, k)
+
+
+def kept(features: np.ndarray, points: np.ndarray, k: int) -> list[float]:
+    """Of each row, the share of its k nearest in the features that are among its k nearest on the map."""
+    shares = []
+    for i in range(len(features)):
+        others = [j for j in range(len(features)) if j != i]
+        by_features = sorted(others, key=lambda j: math.dist(features[i], features[j]))[:k]
+        by_map = sorted(others, key=lambda j: math.dist(points[i], points[j]))[:k]
+        shares.append(len(set(by_features) & set(by_map)) / k)
+    return shares
+
+
 def affinities(features: np.ndarray, perplexity: float) -> np.ndarray:
     """p_ij of van der Maaten & Hinton 2008, equation 1: the perplexity of each row is 2 to its entropy."""
-    n = len(features)
+    return affinities_of(np.array([[math.dist(one, other) for other in features] for one in features]), perplexity)
+
+
+def affinities_of(distances: np.ndarray, perplexity: float) -> np.ndarray:
+    """The same of any distances (n, n)."""
+    n = len(distances)
     conditional = np.zeros((n, n))
     for i in range(n):
-        squares = np.array([math.dist(features[i], features[j]) ** 2 for j in range(n)])
+        squares = distances[i] ** 2
         others = np.arange(n) != i
         low, high = -40.0, 40.0  # of the logarithm of 1 / (2 sigma²)
         for _ in range(100):
             middle = (low + high) / 2
-            row = np.exp(-(squares - squares[others].min()) * math.exp(middle)) * others
+            row = np.exp(-(squares - squares[others].min()) * math.exp(middle), where=others, out=np.zeros(n))
             row /= row.sum()
             entropy = -sum(p * math.log2(p) for p in row if p > 0)
             low, high = (middle, high) if entropy > math.log2(perplexity) else (low, middle)

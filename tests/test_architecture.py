@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 BASE_OF_THE_CORE = {
     *("records", "hooks", "photos", "images", "colour", "baselines", "imputation", "ranks", "scores", "relu_rules"),
+    "neighbours",  # rows of numbers and the distances between them
     *("recording", "trail", "formulas", "windows"),  # what a pass computed, to be done again by hand
     *("fields", "operations", "runs"),  # what each layer computes and which pixels it reads
     # forward passes of which only a part is computed
@@ -40,9 +41,14 @@ MAY_IMPORT_A_METHOD: set[tuple[str, str]] = {
     ("report_file", "scripts"),
     ("report_file", "words"),
     # it puts that on a page
+    *(("embedding", what) for what in ("map_quality", "separability", "tsne")),
+    # the one name by which notebooks call features, their map and what to think of it
+    *((view, "map_quality") for view in ("tsne", "other_maps")),  # a map comes with how far to trust it
+    ("placing", "tsne"),  # it puts pictures on that map
     ("strongest", "receptive_field"),  # which patch of the picture a unit sees
     ("advice", "faithfulness"),  # it asks the same of every layer's map
 }
+EXTRAS = {"umap": ("umap-learn", "requirements-umap.txt")}  # what the app does without, and says so
 ENTRY = "vizcore/__main__.py"  # the command line: it stands on top, as app.py does, and nothing imports it
 
 HOOKS = {
@@ -285,6 +291,7 @@ def test_what_the_app_needs_stands_in_requirements_txt() -> None:
                 names |= {arg.value.split(".")[0] for arg in call.args[:1] if isinstance(arg, ast.Constant)}
     distributions = packages_distributions()
     own = {"app_pages", "commands", "models", "vizcore"}
+    names -= set(EXTRAS)
     needed = {
         re.sub(r"[-_.]+", "-", distributions[name][0]).lower()
         for name in names - own
@@ -294,3 +301,6 @@ def test_what_the_app_needs_stands_in_requirements_txt() -> None:
     listed = {re.sub(r"[-_.]+", "-", line.split("==")[0]).lower() for line in lines if "==" in line}
     assert len(needed) > 10
     assert needed <= listed
+    for distribution, file in EXTRAS.values():
+        lines = (ROOT / file).read_text().splitlines()
+        assert any(line.startswith(f"{distribution}==") for line in lines), f"{file} pins no {distribution}"

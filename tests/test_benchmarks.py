@@ -67,7 +67,7 @@ def test_a_benchmark_prints_a_ratio_in_every_row(script: str) -> None:
 
 
 def test_every_subject_has_its_benchmark() -> None:
-    assert {"cam", "montage", "occlusion", "start"} <= set(SCRIPTS)
+    assert {"cam", "embedding", "montage", "occlusion", "start"} <= set(SCRIPTS)
 
 
 def test_the_ratio_is_the_median_of_the_ratios_of_the_rounds() -> None:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from models import load_model
 from models.samples import read_sample
-from vizcore import augment, embedding, hooks
+from vizcore import augment, hooks, neighbours
+from vizcore import tsne as tsne_module
 from vizcore.embedding import (
     chance,
     extract_features,
@@ -356,7 +357,7 @@ def test_too_few_pictures_are_refused(n):
 
 
 def test_too_many_pictures_are_refused(monkeypatch):
-    monkeypatch.setattr(embedding, "MAX_POINTS", 50)
+    monkeypatch.setattr(tsne_module, "MAX_POINTS", 50)
     with pytest.raises(BadParameter, match="takes 50 at most"):
         tsne(CLUSTERED)
 
@@ -425,7 +426,7 @@ def test_copies_of_a_picture_are_all_its_nearest_neighbours():
 def test_the_size_of_a_chunk_does_not_change_trustworthiness(monkeypatch):
     points = np.random.default_rng(7).normal(size=(60, 2))
     whole = trustworthiness(CLUSTERED, points)
-    monkeypatch.setattr(embedding, "CHUNK_BYTES", 60 * 8 * 7)
+    monkeypatch.setattr(neighbours, "CHUNK_BYTES", 60 * 8 * 7)
     assert trustworthiness(CLUSTERED, points) == pytest.approx(whole, abs=1e-12)
 
 

@@ -293,11 +293,11 @@ class Embedding:
     """``points`` (n, 2) float32 of n pictures on a plane, in no unit, and how far to trust them.
 
     ``trustworthiness`` is 0 to 1 (Venna & Kaski 2001) over ``neighbours`` neighbours; ``kl_divergence`` is what
-    t-SNE minimised, in nats. ``params`` holds every option needed to compute it again.
+    t-SNE minimised, in nats, and None of other maps. ``params`` holds every option needed to compute it again.
     """
 
     points: np.ndarray
-    kl_divergence: float
+    kl_divergence: float | None
     trustworthiness: float
     neighbours: int
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -330,6 +330,14 @@ def check_whole(name: str, value: int, low: int, high: int) -> int:
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
         raise BadParameter(f"{name} is {value!r}; it must be a whole number from {low} to {high}.")
     return int(value)
+
+
+def check_number(name: str, value: float, low: float, high: float) -> float:
+    """``value`` as a number from ``low`` to ``high``, or BadParameter naming the argument."""
+    known = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not known or not low <= value <= high:
+        raise BadParameter(f"{name} is {value!r}; it must be a number from {low:g} to {high:g}.")
+    return float(value)
 
 
 def probabilities(logits: Tensor) -> Tensor:
