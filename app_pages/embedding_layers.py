@@ -33,7 +33,8 @@ class Depth:
 def layers_shown(here: common.Chosen, layer: str) -> list[str]:
     """The stages, and the layer of the large map, from the first to the last."""
     names = {stage.name for stage in views.stages_of(here)} | {layer, here.model.layers["features"]}
-    return [known.name for known in views.layers_of(here) if known.name in names]
+    every = common.layers_of(here.model.name, here.model.weights is None)
+    return [known.name for known in every if known.name in names]
 
 
 def show(here: common.Chosen, pictures: PictureChoice, layer: str, way: Way, rows: Rows) -> None:
@@ -96,7 +97,7 @@ def _show_maps(depth: Depth) -> None:
         f"{layer}\n5 nearest {100 * one.neighbour:.0f} %, linear {100 * one.linear:.0f} %"
         for layer, one in zip(depth.layers, depth.found, strict=False)
     ] or list(depth.layers)
-    picture = common.drawn(set_maps.sheet, depth.maps, depth.labels, titles, columns=min(len(depth.layers), 5))
+    picture = common.drawn(set_maps.sheet, depth.maps, depth.labels, titles, columns=min(len(depth.layers), 4))
     views.show_picture(picture, f"The same pictures at {len(depth.layers)} layers, from the first to the last")
     st.caption(
         "From the first stage to the last, colours by class. Of a layer with maps, each map's mean is taken. "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import NoReturn
 
 import streamlit as st
 
@@ -73,9 +74,6 @@ def show(live: Live) -> None:
 
 
 def _look(live: Live) -> None:
-    if live.going:
-        with common.turn([("look", *live.key[1:], live.features.iteration)], LOOK):
-            _move_on(live)
     _steer(live)
     titles = (("By the network", live.features, "features"), ("By raw pixels", live.pixels, "pixels"))
     for place, (title, run, name) in zip(st.columns(2, gap="medium"), titles, strict=True):
@@ -89,14 +87,17 @@ def _look(live: Live) -> None:
                 key=f"live {name}",
             )
             st.caption(f"Divergence {run.kl_divergence:.2f} nats.")
-    if live.going and live.features.iteration >= live.until:
-        end(live)
+    if live.going:  # last, so that what is on the page is not pale meanwhile
+        _move_on(live)
 
 
 def _move_on(live: Live) -> None:
+    """What the next look shows; at the end, the page with the maps."""
     left = live.until - live.features.iteration
-    if left > 0:
-        count = min(left, max(1, round(live.speed * LOOK)))
+    if left <= 0:
+        end(live)
+    count = min(left, max(1, round(live.speed * LOOK)))
+    with common.turn([("look", *live.key[1:], live.features.iteration)], LOOK):
         start = time.monotonic()
         live.features.advance(count)
         live.pixels.advance(count)
@@ -124,7 +125,7 @@ def _steer(live: Live) -> None:
         end(live)
 
 
-def end(live: Live) -> None:
+def end(live: Live) -> NoReturn:
     """Take the maps down as they are, and show the page with them."""
     live.going = False
     iterations = live.features.iteration

@@ -1,6 +1,6 @@
 // The map of many pictures. Coordinates: `world` is the square [0, 1]² of the map, `screen` CSS pixels of the canvas.
 
-const COLOURED = 2, SHAPES = 6, NEAR = 14, MOST_ZOOM = 60;
+const FRAME = 1.5, LEAST = 18, SHAPES = 6, NEAR = 14, MOST_ZOOM = 60;
 
 export default function ({ data, parentElement, setTriggerValue, setStateValue }) {
   const map = (parentElement.__map ??= build(parentElement));
@@ -118,8 +118,8 @@ function sizeOf(map) {
   // Dots touch where there are many; thumbnails grow slower than the map, so that zooming in parts what overlaps.
   const spacing = map.side / Math.sqrt(Math.max(map.count, 1));
   const dot = Math.min(11, Math.max(4, 0.45 * spacing)) * Math.min(2, Math.sqrt(map.view.zoom));
-  const picture = Math.min(72, 0.8 * spacing * Math.pow(map.view.zoom, 0.8));
-  return { dot, picture: map.pictures && map.atlas && picture >= 10 ? Math.max(picture, 14) : 0 };
+  const picture = Math.min(72, 0.7 * spacing * Math.pow(map.view.zoom, 0.8));
+  return { dot, picture: map.pictures && map.atlas && picture >= LEAST ? picture : 0 };
 }
 
 function draw(map) {
@@ -138,7 +138,7 @@ function draw(map) {
     if (size.picture) {
       const left = x - size.picture / 2, top = y - size.picture / 2;
       context.fillStyle = map.colours[map.labels[row] % map.colours.length];
-      context.fillRect(left - COLOURED, top - COLOURED, size.picture + 2 * COLOURED, size.picture + 2 * COLOURED);
+      context.fillRect(left - FRAME, top - FRAME, size.picture + 2 * FRAME, size.picture + 2 * FRAME);
       context.drawImage(map.atlas, (row % columns) * map.cell, Math.floor(row / columns) * map.cell, map.cell, map.cell, left, top, size.picture, size.picture);
     } else {
       const image = sprite(map, map.labels[row], size.dot);

@@ -56,6 +56,7 @@ class Mark:
 def atlas_of(pictures: Sequence[np.ndarray]) -> Atlas:
     """The thumbnails of uint8 pictures (H, W, 3), each whole, on a ground of middle grey."""
     cell = next((cell for most, cell in CELLS if len(pictures) <= most), CELLS[-1][1])
+    cell = min(cell, max(max(picture.shape[:2]) for picture in pictures))  # nothing is enlarged
     columns = math.ceil(math.sqrt(len(pictures)))
     sheet = Image.new("RGB", (columns * cell, math.ceil(len(pictures) / columns) * cell), (128, 128, 128))
     for number, picture in enumerate(pictures):

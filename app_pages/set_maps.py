@@ -209,7 +209,7 @@ def sheet(
             drawn.append(axes.scatter(x, y, s=4 if several else 12, color=colour, marker=marker, linewidths=0))
         axes.set_aspect("equal", adjustable="datalim")
         if not small:
-            axes.set_title(title.replace("$", r"\$"), fontsize=9 if several else 12)  # no formulas
+            axes.set_title(title.replace("$", r"\$"), fontsize=10 if several else 12)  # no formulas
         if not small and not several and len(classes) <= 20:
             names = [label.replace("$", r"\$") for label in classes]
             axes.legend(drawn, names, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)

@@ -188,7 +188,7 @@ def test_what_the_net_does_not_allow_is_said_and_the_rest_is_there() -> None:
 def test_where_the_net_allows_no_map_at_all_that_is_said() -> None:
     from nets import deep_head
 
-    with pytest.raises(UnsupportedModel, match="No map could be made. CAM of class 1: "):
+    with pytest.raises(UnsupportedModel, match=r"No map could be made\. CAM of class 1: "):
         report_of(Wish((1,), ("cam",), evidence=()), replace(deep_head(), weights="w"))
 
 
