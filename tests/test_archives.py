@@ -275,7 +275,7 @@ def test_an_archive_over_the_limit_or_unpacking_to_more_is_refused(monkeypatch):
     monkeypatch.setattr(archives, "MAX_UNPACKED", 3 * 10**6)
     assert "Unpacked" in refusal(content)
     monkeypatch.setattr(archives, "MAX_ARCHIVE", 3 * 10**6)
-    assert "4 MB; 3 MB is the limit" in refusal(content)
+    assert "The archive has 4 MB; 3 MB is the limit" in refusal(content)
 
 
 def test_a12_good_pictures_are_read_and_the_bad_ones_listed_by_name():
