@@ -759,7 +759,7 @@ def test_the_overview_shows_an_estimate_of_occlusion_until_its_button_makes_it_e
 
 
 def test_the_digits_are_mapped_from_a_button_and_the_gauges_are_shares() -> None:
-    app = visit("embedding", model="LeNet-5", digits="200")
+    app = visit("embedding", model="LeNet-5", digits="200", watch="false")
     assert "200 pictures" in saying(app, "on this machine")
     app.button(key="draw_map").click().run()
     assert not app.exception
@@ -771,7 +771,7 @@ def test_the_digits_are_mapped_from_a_button_and_the_gauges_are_shares() -> None
 
 @pytest.mark.parametrize("number", ["2", "200"])
 def test_a_perplexity_too_large_for_the_set_is_reduced_in_words_or_refused_in_words(number: str) -> None:
-    app = visit("embedding", model="LeNet-5", digits="200", perplexity=number)
+    app = visit("embedding", model="LeNet-5", digits="200", perplexity=number, watch="false")
     app.button(key="draw_map").click().run()
     assert not app.exception
     if number == "200":
@@ -795,7 +795,7 @@ def test_a_zip_of_two_folders_has_two_classes() -> None:
 
 
 def embed_zip(members: dict[str, bytes]) -> AppTest:
-    app = visit("embedding", model="LeNet-5", perplexity="3")
+    app = visit("embedding", model="LeNet-5", perplexity="3", watch="false")
     app.button_group(key="set of digits").set_value("A zip of mine").run()
     app.file_uploader(key="zip").set_value(("mine.zip", pictures.zip_of(members), "application/zip")).run()
     for button in app.button:

@@ -18,7 +18,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 from test_app import compute_all
 
-from app_pages import common, evidence_cascade, evidence_fooled, looks_for, picture_sets, takeaway, views
+from app_pages import common, evidence_cascade, evidence_fooled, looks_for, picture_sets, set_maps, takeaway, views
 from app_pages.explained import Explained
 from app_pages.occlusion_runs import Occlusion
 from app_pages.parts import Parts
@@ -360,6 +360,12 @@ def test_the_python_of_a_picked_picture_makes_that_picture(model: str) -> None:
         np.testing.assert_array_equal(choice.load(lambda done, total: None)[row], picture.photo.pixels)
 
 
+WAY = (
+    *(("perplexity", 9.0), ("seed", 3), ("iterations", 750), ("early_exaggeration", 12.0)),
+    *(("metric", "euclidean"), ("start", "pca")),
+)
+
+
 @pytest.mark.parametrize(
     ("model", "number"),
     [
@@ -368,16 +374,16 @@ def test_the_python_of_a_picked_picture_makes_that_picture(model: str) -> None:
     ],
 )
 def test_the_python_of_an_embedding_gives_the_map_on_the_page(model: str, number: dict[str, str]) -> None:
-    app = visit("embedding", model=model, perplexity="9", seed="3", **number)
+    app = visit("embedding", model=model, perplexity="9", seed="3", watch="false", **number)
     app.button(key="draw_map").click().run()
     assert not app.exception
     here, layer = chosen(app), app.selectbox(key="feature_layer").value
     pictures_ = picture_sets.of_digits(200) if model == "LeNet-5" else picture_sets.of_copies(5)
-    drawn = common.results().get(picture_sets.key_of(here, pictures_, layer, 9.0, 3))
-    assert drawn is not None
-    for script, shown in zip(scripts(app, "tsne(rows"), (drawn.feature_map, drawn.pixel_map), strict=True):
+    way = set_maps.Way(options=WAY)
+    maps = common.recall(set_maps.maps_key(here, pictures_, layer, way))
+    for script, shown in zip(scripts(app, "tsne(rows"), (maps.by_features, maps.by_pixels), strict=True):
         done = results_of(script)
-        assert len(done["pictures"]) == len(drawn.labels)
+        assert len(done["pictures"]) == len(pictures_)
         assert dict(done["embedding"].params) == dict(shown.params)
         # The last digits of a feature depend on how many pictures went through the net at a time.
         assert done["embedding"].kl_divergence == pytest.approx(shown.kl_divergence, rel=0.05)
@@ -388,7 +394,7 @@ def test_the_python_of_a_zip_reads_the_pictures_on_the_page(tmp_path: Path, monk
     members = {f"{k % 2}/{k}.png": pictures.save(pictures.scene(seed=k), "PNG") for k in range(10)}
     data = pictures.zip_of(members)
     (tmp_path / "my 'own'.zip").write_bytes(data)
-    app = visit("embedding", model="LeNet-5", perplexity="3")
+    app = visit("embedding", model="LeNet-5", perplexity="3", watch="false")
     app.button_group(key="set of digits").set_value(picture_sets.ZIP).run()
     app.file_uploader(key="zip").set_value(("my 'own'.zip", data, "application/zip")).run()
     app.button(key="draw_map").click().run()
@@ -478,7 +484,7 @@ def test_the_legend_of_a_map_shows_dollars_as_they_are() -> None:
     points = np.random.default_rng(1).normal(size=(12, 2)).astype(np.float32)
     embedding = Embedding(points, 0.5, 0.9, 5)
     labels = ["$x$", "$\\frac{", "_hidden", "a\\$b"] * 3
-    with Image.open(io.BytesIO(picture_sets.dots(embedding, labels))) as file:
+    with Image.open(io.BytesIO(set_maps.dots(embedding, labels))) as file:
         assert file.format == "PNG"
         assert min(file.size) > 500
 

@@ -91,14 +91,16 @@ class Client:
     async def go(self, title: str) -> None:
         await self.ask(page=self.pages[title])
 
-    async def choose(self, key: str, value: str | float | list[str]) -> None:
-        """Give the widget of that key a value: an option's text, several of them, or a number."""
+    async def choose(self, key: str, value: str | float | bool | list[str]) -> None:
+        """Give the widget of that key a value: an option's text, several of them, a number, or on and off."""
         state = WidgetState(id=self.widget(key).id)
         if isinstance(value, str):
             state.string_value = value
         elif isinstance(value, list):
             state.string_array_value.data.extend(value)
             state.string_array_value.SetInParent()
+        elif isinstance(value, bool):
+            state.bool_value = value
         else:
             state.double_value = value
         await self.ask(state)

@@ -173,6 +173,7 @@ class Person:
     async def _embedding(self) -> None:
         await self._there("Embedding")
         if self.client.has("draw_map"):
+            await self.client.choose("watch", False)  # a browser asks for look after look, which a protocol does not
             await self._do("see the embedding", self.client.press("draw_map"))
 
     async def _change_mind(self) -> None:
