@@ -53,6 +53,8 @@ TESTS = {  # of each file that refuses what people bring or ask for: what pytest
     "vizcore/agreement.py": ("test_agreement.py -k refused or everywhere or middle",),
     "vizcore/adversarial.py": ("test_adversarial.py -k refused",),
     "vizcore/embedding.py": ("test_embedding.py",),
+    "vizcore/predictions.py": ("test_predictions.py -k refused",),
+    "vizcore/calibration.py": ("test_predictions.py -k refused",),
     "vizcore/colour.py": ("test_colour.py",),
     "models/archives.py": ("test_checkpoints.py",),
     "models/checkpoints.py": ("test_checkpoints.py",),
