@@ -3,9 +3,9 @@
 `predict` asks for the probabilities; `class_mapping` says which class of the net each folder is named after; `evaluate`
 puts the two together: accuracy, recall and precision of each class, the table of confusions with the pictures in each
 of its cells, and the mistakes, the surest first. An accuracy is a share of few pictures, so it comes with the interval
-of Wilson (*Probable Inference, the Law of Succession, and Statistical Inference*, 1927): all p from which
-p̂ is no more than 1.96 standard errors away, which unlike p̂ ± 2 σ stays between 0 and 1 and has a width where every answer is right. It takes the
-pictures for independent draws of those that the net will see: frames of one film are not.
+of Wilson (*Probable Inference, the Law of Succession, and Statistical Inference*, 1927): all p no more than 1.96 of
+their own standard errors away, which unlike p̂ ± 1.96 σ stay between 0 and 1, and are more than one number where every
+answer is right. It takes the pictures for independent draws of those that the net will see: frames of one film are not.
 
 A folder that is named after no class, or after several, is reported and never guessed; its pictures are answered, but
 counted neither right nor wrong.
