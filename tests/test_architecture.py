@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BASE_OF_THE_CORE = {
     *("records", "hooks", "photos", "images", "colour", "baselines", "imputation", "ranks", "scores", "relu_rules"),
     *("recording", "trail", "formulas", "windows"),  # what a pass computed, to be done again by hand
+    "shares",  # of the evidence of many heatmaps, by place
     *("fields", "operations", "runs"),  # what each layer computes and which pixels it reads
     # forward passes of which only a part is computed
     *("graph", "regions", "kernels", "winograd", "workspace", "program", "incremental"),
