@@ -8,8 +8,9 @@ evidence at the border or in a corner lies far from that of the other classes (`
 The rule. Of a class and an area, the mean of the pictures' shares of evidence, and y = log(1 + share / area), since the
 shares of classes without a mark are skewed. With the other K − 1 classes' mean m and standard deviation s of y,
 t = (y − m) / (s √(1 + 1 / (K − 1))) would be Student's with K − 2 degrees of freedom if all classes were alike. It is
-far out where p · (number of questions asked) < 0.05 (Bonferroni), and counts only where the area has more evidence than
-an even map would give it. Classes are not alike, and so it was measured: `tests/test_shortcuts.py` says on what.
+far out where p · (number of questions asked) < 0.05 (Bonferroni), and counts only where it is more than a trifle: the
+odds share / (1 − share) at least twice those of an even map. Classes are not alike, so how often the rule finds and
+errs was measured: MEASURED
 
 What it cannot tell. Only what a method sees is found: with digits, a mark in a corner was found in the maps of HiResCAM
 in every net, and in Grad-CAM's, whose weights are means over all places, in almost none. A class may be at the border
@@ -29,6 +30,7 @@ from vizcore.records import BadParameter
 from vizcore.shares import BORDER, CORNER, Area, areas, shares_of
 
 ALARM = 0.05  # how often a set without a shortcut may be suspected of one
+LEAST_ODDS = 2  # of the evidence in an area, to those of an even map
 LEAST_SPREAD = 0.1  # of y: where the others all have 0, they say nothing of how far classes lie apart
 LEAST_PICTURES, LEAST_CLASSES = 10, 4
 
@@ -159,7 +161,7 @@ def suspected(evidence: Sequence[ClassEvidence]) -> Suspected:
             even=float(even[area]),
             p=float(chances[k, area]),
         )
-        for k, area in np.argwhere((chances < ALARM) & (values > even))
+        for k, area in np.argwhere((chances < ALARM) & (values * (1 - even) >= LEAST_ODDS * even * (1 - values)))
     ]
     return Suspected(tuple(sorted(found, key=lambda one: one.p)), names, left_out, values.size)
 
