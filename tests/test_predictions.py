@@ -16,7 +16,7 @@ from test_contract import Cancelled, unchanged
 from models.labels import imagenet_labels
 from vizcore.calibration import reliability
 from vizcore.images import prepare
-from vizcore.predictions import ClassMapping, Evaluation, Predictions, Share, class_mapping, evaluate, predict
+from vizcore.predictions import Evaluation, Predictions, Share, class_mapping, evaluate, predict
 from vizcore.records import BadParameter, UnsupportedModel
 
 PHOTOS = [
@@ -202,9 +202,11 @@ def test_two_folders_of_one_class_are_right_with_the_same_answer() -> None:
 def test_a_mapping_of_ones_own_names_the_class_of_a_folder_that_was_not_found() -> None:
     predictions, folders = drawn()
     mapping = class_mapping(folders, LABELS)
-    candidates = tuple(found or (3,) for found in mapping.candidates)
-    found = evaluate(predictions, folders, ClassMapping(mapping.folders, candidates, LABELS))
+    found = evaluate(predictions, folders, mapping.with_class("no such thing", 3))
     assert found.accuracy.count == len(folders)
+    known = mapping.classes >= 0
+    np.testing.assert_array_equal(found.mapping.classes[known], mapping.classes[known])
+    assert found.mapping.classes[~known].tolist() == [3]
 
 
 def test_the_interval_is_where_the_standard_error_of_p_reaches_to_the_share() -> None:
@@ -290,6 +292,8 @@ def test_an_empty_bin_has_no_accuracy_and_the_same_seed_gives_the_same_chance() 
             lambda: evaluate(*drawn(), class_mapping(["cat"], LABELS)),
             "mapping lacks the folder '.*'; it must hold every",
         ),
+        (lambda: class_mapping(["cat"], LABELS).with_class("bird", 0), "folder is 'bird'; it must be one of cat"),
+        (lambda: class_mapping(["cat"], LABELS).with_class("cat", 4), "answer is 4; it must be a whole number from 0"),
         (lambda: evaluated().cell("bird", 0), "folder is 'bird'; it must be one of"),
         (lambda: evaluated().cell("cat", 4), "answer is 4; it must be a whole number from 0 to 3"),
         (lambda: reliability(np.ones(3), np.ones(3, bool), bins=1), "bins is 1"),

@@ -38,7 +38,8 @@ class Reliability:
 def reliability(confidence: np.ndarray, right: np.ndarray, *, bins: int = BINS, seed: int = 0) -> Reliability:
     """The reliability curve of n answers: ``confidence`` (n,) in [0, 1], and whether each is ``right``, (n,) bool.
 
-    ``bins`` (2 to 100) of equal width; ``seed`` (0 to 2**32 − 1) draws the lots. No forward pass. Raises BadParameter.
+    Of a `predictions.Evaluation`, ``predictions.confidence`` and ``right`` where ``counted``. ``bins`` (2 to 100) are
+    of equal width; ``seed`` (0 to 2**32 − 1) draws the lots. No forward pass. Raises BadParameter.
     """
     check_whole("bins", bins, 2, 100)
     check_whole("seed", seed, 0, 2**32 - 1)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -97,6 +97,14 @@ class ClassMapping:
         """Folders that are named after several classes, with the labels of these."""
         pairs = zip(self.folders, self.candidates, strict=True)
         return {name: tuple(self.labels[k] for k in found) for name, found in pairs if len(found) > 1}
+
+    def with_class(self, folder: str, answer: int) -> ClassMapping:
+        """The same with ``folder`` standing for the class ``answer``, as somebody who knows it says."""
+        if folder not in self.folders:
+            raise BadParameter(f"folder is {folder!r}; it must be one of {', '.join(self.folders)}.")
+        answer = check_whole("answer", answer, 0, len(self.labels) - 1)
+        pairs = zip(self.folders, self.candidates, strict=True)
+        return replace(self, candidates=tuple((answer,) if name == folder else found for name, found in pairs))
 
 
 @dataclass(frozen=True)
@@ -261,8 +269,8 @@ def class_mapping(folders: Sequence[str], labels: Sequence[str]) -> ClassMapping
 def evaluate(predictions: Predictions, folders: Sequence[str], mapping: ClassMapping | None = None) -> Evaluation:
     """``predictions`` of n pictures beside the folder of each, ``folders`` (n,).
 
-    ``mapping`` None is `class_mapping` of the folders and the net's labels; one of your own may name the class of
-    folders that were not found. Raises BadParameter.
+    ``mapping`` None is `class_mapping` of the folders and the net's labels; `ClassMapping.with_class` gives a class to
+    a folder that has none. Raises BadParameter.
     """
     if len(folders) != len(predictions.probabilities):
         raise BadParameter(

@@ -79,6 +79,7 @@ def areas(border: float = BORDER, corner: float = CORNER) -> tuple[Area, ...]:
 def shares_of(heatmaps: np.ndarray) -> Shares:
     """The shares of ``heatmaps`` (n, h, w), raw and signed; maps without positive evidence are left out.
 
+    8 · n · h · w bytes: 0.2 GB for 500 maps with a number for each of 224 × 224 pixels.
     Raises BadParameter for what is not finite maps, or where none of them has any.
     """
     heatmaps = np.asarray(heatmaps)
@@ -89,17 +90,16 @@ def shares_of(heatmaps: np.ndarray) -> Shares:
         )
     if not np.isfinite(heatmaps).all():
         raise BadParameter("heatmaps holds NaN or infinity; it must be finite numbers.")
-    positive = np.maximum(heatmaps, 0).astype(np.float64)
-    largest = positive.max((1, 2))
-    numbers = np.flatnonzero(largest)
+    largest = heatmaps.max((1, 2))
+    numbers = np.flatnonzero(largest > 0)
     if not len(numbers):
         raise BadParameter(
             f"None of the {len(heatmaps)} heatmaps has positive evidence; choose another layer or method."
         )
-    positive = (
-        positive[numbers] / largest[numbers, None, None]
-    )  # before the sum: the smallest numbers keep their digits
-    return Shares(positive / positive.sum((1, 2), keepdims=True), numbers, len(heatmaps))
+    values = np.maximum(heatmaps[numbers], 0).astype(np.float64)
+    values /= largest[numbers, None, None]  # before the sum: the smallest numbers keep their digits
+    values /= values.sum((1, 2), keepdims=True)
+    return Shares(values, numbers, len(heatmaps))
 
 
 def shrunk(values: np.ndarray, side: int) -> np.ndarray:

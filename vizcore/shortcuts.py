@@ -9,13 +9,16 @@ The rule. Of a class and an area, the mean of the pictures' shares of evidence, 
 shares of classes without a mark are skewed. With the other K − 1 classes' mean m and standard deviation s of y,
 t = (y − m) / (s √(1 + 1 / (K − 1))) would be Student's with K − 2 degrees of freedom if all classes were alike. It is
 far out where p · (number of questions asked) < 0.05 (Bonferroni), and counts only where it is more than a trifle: the
-odds share / (1 − share) at least twice those of an even map. Classes are not alike, so how often the rule finds and
-errs was measured: MEASURED
+odds share / (1 − share) at least twice those of an even map. Classes are not alike, and so it was measured on small
+nets trained on digits, 20 with a mark in the corner of all pictures of a class, in half and in 30 % of them, and with
+none (`tests/planted.py`, seeds 30 to 49, which had no part in the choice of the rule): the mark was found in 20, 18 and
+8 of 20, and of all 80 sets none had a false alarm.
 
-What it cannot tell. Only what a method sees is found: with digits, a mark in a corner was found in the maps of HiResCAM
-in every net, and in Grad-CAM's, whose weights are means over all places, in almost none. A class may be at the border
-because its subject is. Two classes with the same mark hide one another, and of fewer than six classes only the most
-glaring are found. Whether the answer hangs on the area, `vizcore.replaced` tells: it needs no other classes.
+What it cannot tell. Only what a method sees is found: these were maps of HiResCAM; those of Grad-CAM, whose weights are
+means over all places, had no evidence at all for some class of each of these nets. A class may be at the border because
+its subject is. Two classes with the same mark hide one another. Of six classes the mark was found as of ten, of five
+and of four in 6 and 5 nets of 9. Whether the answer hangs on the area, `vizcore.replaced` tells: it needs no other
+classes.
 """
 
 from __future__ import annotations
