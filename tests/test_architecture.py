@@ -19,6 +19,7 @@ BASE_OF_THE_CORE = {
     *("records", "hooks", "photos", "images", "colour", "baselines", "imputation", "ranks", "scores", "relu_rules"),
     "neighbours",  # rows of numbers and the distances between them
     *("recording", "trail", "formulas", "windows"),  # what a pass computed, to be done again by hand
+    "shares",  # of the evidence of many heatmaps, by place
     *("fields", "operations", "runs"),  # what each layer computes and which pixels it reads
     # forward passes of which only a part is computed
     *("graph", "regions", "kernels", "winograd", "workspace", "program", "incremental"),
