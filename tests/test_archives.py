@@ -172,7 +172,7 @@ def test_a_blank_bitmap_below_a_megabyte_is_no_bomb():
 def test_a5_a_hundred_thousand_entries_are_refused_by_their_count_before_they_are_read():
     content = packed(*[(str(i), b"") for i in range(100_000)], method=zipfile.ZIP_STORED)
     start = time.perf_counter()
-    assert "limit" in refusal(content)
+    assert "in the zip64 form" in refusal(content)
     assert time.perf_counter() - start < 0.5
 
 
