@@ -21,8 +21,8 @@ from vizcore.records import check_whole
 from vizcore.shares import shares_of, shrunk
 
 SIDE = 16  # cells along an axis, of which the distances are taken
-# Mean silhouette. Of 200 classes of digits without a mark 177 had less; of 20 with one in half of their pictures, 15 had
-# more, and the marked ones were a cluster of their own in each. With a mark in 30 % it was 6 of 20.
+# Mean silhouette. Of 200 classes of digits without a mark 177 had less; of 20 with one in half of their pictures, 15
+# had more, and the marked ones were a cluster of their own in each. With a mark in 30 % it was 6 of 20.
 STRUCTURE = 0.3
 LEAST = 6  # maps to be divided at all
 STARTS = 10  # of k-means, the best of which is kept
