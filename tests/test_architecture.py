@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 BASE_OF_THE_CORE = {
     *("records", "hooks", "photos", "images", "colour", "baselines", "imputation", "ranks", "scores", "relu_rules"),
+    *("folders", "weights"),
     *("recording", "trail", "formulas", "windows"),  # what a pass computed, to be done again by hand
     *("fields", "operations", "runs"),  # what each layer computes and which pixels it reads
     # forward passes of which only a part is computed

@@ -63,7 +63,7 @@ def extract_features(
     def features(pixels: Tensor) -> Tensor:
         with hooks.trace(model, [layer]) as seen:
             model.logits(pixels)
-            return _one_vector_each(model, layer, seen[layer])  # (b, d)
+            return one_vector_each(model, layer, seen[layer])  # (b, d)
 
     rows = _in_batches(model, pictures, features, batch_size, progress)
     if not np.isfinite(rows).all():
@@ -244,7 +244,7 @@ def _in_batches(
     return np.concatenate([numbers(batch).float().cpu().numpy() for batch in batches])
 
 
-def _one_vector_each(model: Model, layer: str, output: Tensor) -> Tensor:
+def one_vector_each(model: Model, layer: str, output: Tensor) -> Tensor:
     """(b, C, h, w) to (b, C) by the mean of each map; (b, d) as it is."""
     if output.ndim == 4:
         return output.mean((2, 3))
