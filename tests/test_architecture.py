@@ -56,6 +56,8 @@ MAY_IMPORT_A_METHOD: set[tuple[str, str]] = {
 }
 ENTRY = "vizcore/__main__.py"  # the command line: it stands on top, as app.py does, and nothing imports it
 
+OPTIONAL = {"ray": "vizcore/batch_ray.py"}  # packages with a list of requirements of their own
+
 HOOKS = {
     "register_forward_hook",
     "register_forward_pre_hook",
@@ -285,9 +287,17 @@ def test_every_stated_fault_is_seen() -> None:
     assert wrong.attributes & HOOKS == {"register_forward_hook"}
 
 
+def test_what_need_not_be_there_is_imported_late_by_one_file() -> None:
+    for package, file in OPTIONAL.items():
+        assert set(offenders(read("vizcore", "models", "app_pages", "commands", "app.py"), package)) == {file}
+        (source,) = read(file)
+        assert not [node for node in source.tree.body if package in ast.unparse(node).split("\n")[0].split()]
+        lines = (ROOT / f"requirements-{package}.txt").read_text().splitlines()
+        assert [line for line in lines if re.match(rf"{package}\b.*==", line)]
+
+
 def test_what_the_app_needs_stands_in_requirements_txt() -> None:
-    """Imports, and packages whose data files are looked up by name: the tests' own requirements would hide a gap. What
-    is imported by one file that says what to install is in a list of its own."""
+    """Imports, and packages whose data files are looked up by name: the tests' own requirements would hide a gap."""
     names = set()
     for source in read("app.py", "app_pages", "commands", "models", "vizcore"):
         names |= {name.split(".")[0] for name in source.imports}
@@ -296,13 +306,13 @@ def test_what_the_app_needs_stands_in_requirements_txt() -> None:
             if function in ("find_spec", "guarded_import", "_carried_file"):
                 names |= {arg.value.split(".")[0] for arg in call.args[:1] if isinstance(arg, ast.Constant)}
     distributions = packages_distributions()
-    own = {"app_pages", "commands", "models", "vizcore"}
+    own = {"app_pages", "commands", "models", "vizcore", *OPTIONAL}
     needed = {
         re.sub(r"[-_.]+", "-", distributions[name][0]).lower()
         for name in names - own
         if name not in sys.stdlib_module_names and not name.startswith("_")  # "_C": a file inside torchvision
     }
-    lines = [line for name in ("", "-ray") for line in (ROOT / f"requirements{name}.txt").read_text().splitlines()]
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
     listed = {re.sub(r"[-_.]+", "-", line.split("==")[0]).lower() for line in lines if "==" in line}
     assert len(needed) > 10
     assert needed <= listed

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from vizcore.batch_job import MOST_ROWS, Job, Plan, Shard
 from vizcore.batch_local import run_local
-from vizcore.batch_ray import run_ray
+from vizcore.batch_ray import check_ray, run_ray
 from vizcore.batch_rows import planned
 from vizcore.batch_store import Line, read_facts, writing
 from vizcore.batch_worker import Load, Worker, check_device
@@ -88,7 +88,9 @@ def batch(
         raise BadParameter(f"engine is {engine!r}; it must be one of {', '.join(ENGINES)}.")
     if engine == "local" and (address is not None or gpus):
         raise BadParameter(f"{'address' if address is not None else 'gpus'} is for the engine 'ray'. Leave it out.")
-    if engine == "local":  # with Ray the devices are those of other machines
+    if engine == "ray":
+        check_ray()
+    else:  # with Ray the devices are those of other machines
         check_device(job.device)
     workers = check_whole("workers", _cores() if workers is None else workers, 1, MOST_WORKERS)
     folder, out = Path(folder).resolve(), Path(out).resolve()
