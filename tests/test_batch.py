@@ -29,7 +29,7 @@ from PIL import Image
 import commands
 from models import load_model
 from vizcore import batch as batch_file
-from vizcore import batch_rows, batch_store
+from vizcore import batch_ray, batch_rows, batch_store
 from vizcore.activations import activation_maps
 from vizcore.batch import Job, Summary, batch, read_results
 from vizcore.batch_job import Shard
@@ -487,6 +487,14 @@ def test_an_engine_that_there_is_not_is_refused(
 ) -> None:
     with pytest.raises(BadParameter, match=words):
         batch(LOAD, pictures, tmp_path / "out", EVERYTHING, **options)
+
+
+def test_an_engine_that_is_not_installed_is_refused_with_what_installs_it(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_ray, "find_spec", lambda name: None)
+    with pytest.raises(BadParameter, match=r"pip install -r requirements-ray\.txt"):
+        batch(LOAD, pictures, tmp_path / "out", EVERYTHING, engine="ray")
 
 
 def test_folders_that_cannot_be_used_are_refused(
