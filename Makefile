@@ -1,6 +1,6 @@
 # CNN Lens: `make` lists what can be done. `run` and `test` do all the set-up themselves, once.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check bench guards load train train-photonet train-transformer chromium clean
+.PHONY: help run test test-fast test-ray check bench guards load train train-photonet train-transformer chromium clean
 .DELETE_ON_ERROR:
 
 PORT ?= 8501
@@ -11,6 +11,7 @@ PY := .venv/bin/python
 # Stamps lie inside .venv: deleting that folder is starting afresh.
 RUN := .venv/.requirements
 DEV := .venv/.requirements-dev
+RAY := .venv/.requirements-ray
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 
 help: ## List these targets
@@ -23,10 +24,13 @@ run: $(RUN) ## Start the app and print its address; PORT=8502 moves it, HOST=0.0
 		--browser.serverAddress "$${shown:-localhost}"
 
 test: check $(DEV) chromium ## Everything: style, types, unit and contract tests, the app in a real browser
-	$(PY) -m pytest -n $(JOBS) --dist loadgroup
+	$(PY) -m pytest -n $(JOBS) --dist loadgroup -m "not ray"
+
+test-ray: $(RAY) ## Batch jobs on a Ray cluster of two nodes of this machine; installs Ray
+	$(PY) -m pytest -m ray tests/test_ray.py
 
 test-fast: $(DEV) ## What takes a minute or two: no browser, nothing marked slow
-	$(PY) -m pytest -n $(JOBS) --dist loadgroup -m "not slow and not browser"
+	$(PY) -m pytest -n $(JOBS) --dist loadgroup -m "not slow and not browser and not ray"
 
 check: $(DEV) ## Style, format and types; edits nothing
 	$(PY) -m ruff check .
@@ -85,6 +89,11 @@ $(RUN): requirements.txt | .venv/bin/python
 $(DEV): requirements-dev.txt requirements-umap.txt $(RUN)
 	@echo "Installing what the tests need"
 	$(PIP) -r requirements-dev.txt
+	@touch $@
+
+$(RAY): requirements-ray.txt $(DEV)
+	@echo "Installing Ray"
+	$(PIP) -r requirements-ray.txt
 	@touch $@
 
 # Not a stamp: a browser can be taken off the system between two runs. `--version` rather than `command -v`, for on

@@ -11,8 +11,9 @@ from app_pages.sidebar import Picture
 from models import list_models
 from vizcore.heatmaps import BY_PIXEL, HEATMAP_METHODS
 from vizcore.records import VIEWS, LensError
-from vizcore.report import EVIDENCE, digest_of_weights
+from vizcore.report import EVIDENCE
 from vizcore.report_file import MOST_BYTES, Reopened, read_report
+from vizcore.weights import digest_of_weights
 
 MOST_MB = MOST_BYTES // 10**6
 MOST_SEED = 2**53 - 1  # that a browser counts to

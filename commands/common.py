@@ -67,7 +67,7 @@ def add_layer(parser: argparse.ArgumentParser, words: str) -> None:
     parser.add_argument("--layer", help=words)
 
 
-def add_view(parser: argparse.ArgumentParser) -> None:
+def add_view(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--view", choices=VIEWS, help=f"How methods by pixel make one number of three colours. Default: {VIEWS[0]}"
     )
@@ -94,13 +94,17 @@ def add_output(parser: argparse.ArgumentParser, *endings: str, required: bool = 
 def load(asked: Any) -> Model:
     """The network that is asked for."""
     from models import load_model
+
+    return load_model(asked.model, **options_of_model(asked))
+
+
+def options_of_model(asked: Any) -> dict[str, Any]:
+    """What `load_model` is called with beside the name. Raises BadParameter."""
     from vizcore.records import BadParameter
 
     if asked.untrained and asked.architecture:
         raise BadParameter("--architecture is for a weights file of your own, and --untrained takes no weights.")
-    if asked.untrained:
-        return load_model(asked.model, weights=None)
-    return load_model(asked.model, architecture=asked.architecture)
+    return {"weights": None} if asked.untrained else {"architecture": asked.architecture}
 
 
 def python_of_model(asked: Any) -> str:

@@ -15,7 +15,6 @@ from commands import common
 if TYPE_CHECKING:
     import numpy as np
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 LEAST, MOST = 5, 10_000  # pictures
 SIDE = 1024  # pixels: larger photos are reduced on being read, above what any net here looks at
 
@@ -88,11 +87,10 @@ def embed(asked: Any) -> None:
 
 def _files_in(folder: Path) -> list[Path]:
     """The pictures of a folder and of those inside of it, by name. Raises BadParameter."""
+    from vizcore.folders import ENDINGS, pictures_in
     from vizcore.records import BadParameter
 
-    if not folder.is_dir():
-        raise BadParameter(f"There is no folder {str(folder)!r}.")
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file())
+    files = [folder / name for name in pictures_in(folder)]
     if not LEAST <= len(files) <= MOST:
         raise BadParameter(
             f"{str(folder)!r} holds {len(files):,} pictures ({', '.join(ENDINGS)}); it must be {LEAST} to {MOST:,}."

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 BASE_OF_THE_CORE = {
     *("records", "hooks", "photos", "images", "colour", "baselines", "imputation", "ranks", "scores", "relu_rules"),
+    *("folders", "weights"),
     "neighbours",  # rows of numbers and the distances between them
     *("recording", "trail", "formulas", "windows"),  # what a pass computed, to be done again by hand
     "shares",  # of the evidence of many heatmaps, by place
@@ -48,9 +49,21 @@ MAY_IMPORT_A_METHOD: set[tuple[str, str]] = {
     ("placing", "tsne"),  # it puts pictures on that map
     ("strongest", "receptive_field"),  # which patch of the picture a unit sees
     ("advice", "faithfulness"),  # it asks the same of every layer's map
+    ("batch_job", "heatmaps"),
+    *(("batch_rows", what) for what in ("batch_job", "embedding", "heatmaps", "warp")),
+    *(("batch_worker", what) for what in ("batch_job", "batch_rows", "batch_store")),
+    *(
+        (engine, what)
+        for engine in ("batch_local", "batch_ray")
+        for what in ("batch_job", "batch_store", "batch_worker")
+    ),
+    *(("batch", f"batch_{what}") for what in ("job", "local", "ray", "rows", "store", "worker")),
+    # a job of many pictures: what is asked, what is computed, where it is written, by whom
 }
-EXTRAS = {"umap": ("umap-learn", "requirements-umap.txt")}  # what the app does without, and says so
 ENTRY = "vizcore/__main__.py"  # the command line: it stands on top, as app.py does, and nothing imports it
+
+# packages with a list of requirements of their own, and the one file that imports each
+OPTIONAL = {"ray": "vizcore/batch_ray.py", "umap": "vizcore/other_maps.py"}
 
 HOOKS = {
     "register_forward_hook",
@@ -281,6 +294,15 @@ def test_every_stated_fault_is_seen() -> None:
     assert wrong.attributes & HOOKS == {"register_forward_hook"}
 
 
+def test_what_need_not_be_there_is_imported_late_by_one_file() -> None:
+    for package, file in OPTIONAL.items():
+        assert set(offenders(read("vizcore", "models", "app_pages", "commands", "app.py"), package)) == {file}
+        (source,) = read(file)
+        assert not [node for node in source.tree.body if package in ast.unparse(node).split("\n")[0].split()]
+        lines = (ROOT / f"requirements-{package}.txt").read_text().splitlines()
+        assert [line for line in lines if re.match(rf"{package}\b.*==", line)]
+
+
 def test_what_the_app_needs_stands_in_requirements_txt() -> None:
     """Imports, and packages whose data files are looked up by name: the tests' own requirements would hide a gap."""
     names = set()
@@ -291,8 +313,7 @@ def test_what_the_app_needs_stands_in_requirements_txt() -> None:
             if function in ("find_spec", "guarded_import", "_carried_file"):
                 names |= {arg.value.split(".")[0] for arg in call.args[:1] if isinstance(arg, ast.Constant)}
     distributions = packages_distributions()
-    own = {"app_pages", "commands", "models", "vizcore"}
-    names -= set(EXTRAS)
+    own = {"app_pages", "commands", "models", "vizcore", *OPTIONAL}
     needed = {
         re.sub(r"[-_.]+", "-", distributions[name][0]).lower()
         for name in names - own
@@ -302,6 +323,3 @@ def test_what_the_app_needs_stands_in_requirements_txt() -> None:
     listed = {re.sub(r"[-_.]+", "-", line.split("==")[0]).lower() for line in lines if "==" in line}
     assert len(needed) > 10
     assert needed <= listed
-    for distribution, file in EXTRAS.values():
-        lines = (ROOT / file).read_text().splitlines()
-        assert any(line.startswith(f"{distribution}==") for line in lines), f"{file} pins no {distribution}"

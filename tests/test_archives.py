@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vizcore import archives
-from vizcore.archives import NO_FOLDER, read_zip
+from vizcore.archives import read_zip
+from vizcore.folders import NO_FOLDER
 from vizcore.records import BadImage
 
 DRAWN = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)

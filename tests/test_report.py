@@ -32,11 +32,11 @@ from vizcore.report import (
     STEPS,
     Report,
     Wish,
-    digest_of_weights,
     gather,
     passes_to_gather,
 )
 from vizcore.report_file import MOST_BYTES, STATE, read_report, to_html
+from vizcore.weights import digest_of_weights
 
 WILD = '<script>alert("1")</script> **&amp;** ‮'
 

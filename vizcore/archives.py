@@ -24,6 +24,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from vizcore.folders import labels_of
 from vizcore.images import open_photo
 from vizcore.records import BadImage, Progress
 
@@ -39,7 +40,6 @@ SMALL = MEGABYTE  # below this, any ratio is harmless: a blank bitmap shrinks 1 
 MAX_SIDE = 256
 MAX_PIXEL_BYTES = 128 * 2**20  # what the pictures of one set take in memory
 
-NO_FOLDER = "no folder"
 JUNK = {"__macosx", ".ds_store", "thumbs.db", "desktop.ini"}
 OTHER_ARCHIVES = (
     (0, b"\x1f\x8b", "gzip"),
@@ -119,7 +119,7 @@ def _read_members(archive: zipfile.ZipFile, progress: Progress | None) -> Pictur
         raise BadImage(
             f"The archive holds no picture that can be read. The first of {len(failures)}, “{name}”: {reason}"
         )
-    labels = _labels(list(pictures))
+    labels = labels_of(list(pictures))
     notes = []
     if side < MAX_SIDE:
         notes.append(
@@ -248,17 +248,6 @@ def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     if content.startswith((b"PK\x03\x04", END)):
         raise BadImage("It is an archive in the archive, which is not opened. Pack the pictures themselves.")
     return content
-
-
-def _labels(names: list[str]) -> tuple[str, ...]:
-    """The outermost folder in which the names differ; where all share one folder, that folder."""
-    folders = [name.split("/")[:-1] for name in names]
-    shared = 0
-    while all(len(folder) > shared and folder[shared] == folders[0][shared] for folder in folders):
-        shared += 1
-    if all(len(folder) == shared for folder in folders):
-        shared = max(0, shared - 1)
-    return tuple(folder[shared] if len(folder) > shared else NO_FOLDER for folder in folders)
 
 
 def _damaged(how: str) -> str:

@@ -89,7 +89,7 @@ def extract_features_of_layers(
     def features(pixels: Tensor) -> Tensor:
         with hooks.trace(model, layers) as seen:
             model.logits(pixels)
-            vectors = [_one_vector_each(model, layer, seen[layer]).float() for layer in layers]
+            vectors = [one_vector_each(model, layer, seen[layer]).float() for layer in layers]
             widths[:] = [vector.shape[1] for vector in vectors]
             return torch.cat(vectors, 1)  # (b, all d)
 
@@ -133,7 +133,7 @@ def _in_batches(
     return np.concatenate([numbers(batch).float().cpu().numpy() for batch in batches])
 
 
-def _one_vector_each(model: Model, layer: str, output: Tensor) -> Tensor:
+def one_vector_each(model: Model, layer: str, output: Tensor) -> Tensor:
     """(b, C, h, w) to (b, C) by the mean of each map; (b, d) as it is."""
     if output.ndim == 4:
         return output.mean((2, 3))

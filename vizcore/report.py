@@ -7,7 +7,6 @@ It adds no numbers of its own. The maps are those of `vizcore.heatmaps`, the evi
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -36,6 +35,7 @@ from vizcore.records import (
 )
 from vizcore.scripts import Origin
 from vizcore.warp import by_place
+from vizcore.weights import digest_of_weights
 
 EVIDENCE = ("removal", "randomisation", "agreement")
 MOST_MAPS = 24
@@ -308,16 +308,6 @@ def _agreement(findings: list[Finding], view: View) -> Agreement:
     if not maps:
         return Agreement((), np.empty((0, 0), np.float32), *np.zeros((2, 1, 1), np.float32))
     return agreement(maps, (view.pixels.shape[2], view.pixels.shape[3]))
-
-
-def digest_of_weights(model: Model) -> str:
-    """SHA-256, in hexadecimal, of all parameters and buffers with their names, types and shapes: the same for the same
-    net wherever it was loaded from. Takes a second for a gigabyte."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.net.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def share_outside(photo: np.ndarray, box: Box) -> str:
