@@ -62,8 +62,8 @@ def pca_map(features: np.ndarray) -> Embedding:
 
     In the unit of the features, mean 0; a component's sign is such that its largest weight is positive. ``params`` hold
     ``variance_explained``, the share of the variance on either axis, 0 to 1, and a note says it. Exact, except that
-    of more than 1 000 rows with more than 2 000 columns it is found by random projections, seeded. 0.3 s for 2 000
-    pictures of 1 280 features.
+    of more than 1 000 rows with more than 2 000 columns it is found by random projections, seeded. A second
+    for 2 000 pictures of 1 280 features.
     Raises BadParameter for too few or too many rows, NaN or infinity, or rows that are all equal.
     """
     features = check_features(features, MIN_POINTS, MAX_POINTS)

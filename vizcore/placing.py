@@ -73,7 +73,7 @@ class Placed:
 def placeable(embedding: Embedding, features: np.ndarray) -> PlaceableMap:
     """What `place` needs of ``embedding``, a map by t-SNE of ``features`` (n, d), the very rows that it was made of.
 
-    Costs the principal components once more: 0.1 s for 2 000 pictures of 1 280 features. Raises BadParameter for a map
+    Costs the principal components once more: 0.2 s for 2 000 pictures of 1 280 features. Raises BadParameter for a map
     of another method or of other features.
     """
     params = embedding.params
@@ -95,7 +95,8 @@ def place(onto: PlaceableMap, new_features: np.ndarray, *, k: int = NEIGHBOURS, 
 
     Each point begins at the median of its nearest and moves for 250 iterations; the others do not move at all, and
     the new ones do not mind one another. A picture of the map itself, placed again, finds itself as the nearest. Costs
-    n · d for each picture, and 0.2 s. Raises BadParameter for rows of another length, NaN, infinity, and k.
+    n · d for each picture, 0.05 s on a map of 2 000 pictures of 1 280 features. Raises BadParameter for rows of another
+    length, NaN, infinity, and k.
     """
     new = check_features(new_features, 1)
     n, d = onto.features.shape
