@@ -24,7 +24,7 @@ run: $(RUN) ## Start the app and print its address; PORT=8502 moves it, HOST=0.0
 		--browser.serverAddress "$${shown:-localhost}"
 
 test: check $(DEV) chromium ## Everything: style, types, unit and contract tests, the app in a real browser
-	$(PY) -m pytest -n $(JOBS) --dist loadgroup -m "not ray"
+	$(PY) -m pytest -n $(JOBS) --dist loadgroup
 
 test-ray: $(RAY) ## Batch jobs on a Ray cluster of two nodes of this machine; installs Ray
 	$(PY) -m pytest -m ray tests/test_ray.py

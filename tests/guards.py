@@ -87,7 +87,7 @@ TESTS = {  # of each file that refuses what people bring or ask for: what pytest
     "vizcore/batch_store.py": ("test_batch.py -k refused or locks",),
     "vizcore/batch_worker.py": ("test_batch.py -k refused",),
     "vizcore/batch_local.py": ("test_batch.py -k all_die",),
-    "vizcore/batch_ray.py": ("test_ray.py", "test_batch.py -k not_installed"),
+    "vizcore/batch_ray.py": ("test_ray.py -m ray", "test_batch.py -k not_installed"),
     "commands/batch.py": ("test_batch.py -k command",),
     "commands/common.py": ("test_commands.py",),
     "commands/embed.py": ("test_commands.py",),
