@@ -45,5 +45,6 @@ def show(here: common.Chosen, rows: Rows, placed: Placed) -> None:
             width=80,
         )
     if len(false := placed.false()):
-        names = ", ".join(rows.names[row] for row in false[:5]) + (" …" if len(false) > 5 else "")
-        st.caption(f"Beside it on the map only, without being among the nearest: {common.plain(names)}.")
+        names = ", ".join(rows.names[row] for row in false[:5])
+        more = f" and {len(false) - 5} more" if len(false) > 5 else ""
+        st.caption(f"Beside it on the map only, without being among the nearest: {common.plain(names)}{more}.")

@@ -16,7 +16,13 @@ from vizcore.records import Embedding
 
 SEEDS = (0, 1, 2)
 FACTORS = (1 / 3, 1.0, 3.0)  # of the perplexity
-COLOURS = {"trustworthiness": "#0072B2", "continuity": "#D55E00"}  # Okabe and Ito's, told apart by the colour-blind
+MEASURES = ("trustworthiness", "continuity")
+COLOURS = {  # Okabe and Ito's, told apart by the colour-blind; pixels are dashed as well
+    "features, trustworthiness": "#0072B2",
+    "features, continuity": "#D55E00",
+    "pixels, trustworthiness": "#56B4E9",
+    "pixels, continuity": "#E69F00",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +82,7 @@ def _table(quality: MapQuality, name: str) -> pd.DataFrame:
         {
             "map": name,
             "k": np.tile(quality.ks, 2),
-            "measure": np.repeat(list(COLOURS), len(quality.ks)),
+            "measure": np.repeat(MEASURES, len(quality.ks)),
             "share": np.concatenate([quality.trustworthiness, quality.continuity]),
         }
     )
@@ -84,6 +90,7 @@ def _table(quality: MapQuality, name: str) -> pd.DataFrame:
 
 def _show_curves(quality: MapQuality, of_pixels: MapQuality) -> None:
     table = pd.concat([_table(quality, "features"), _table(of_pixels, "pixels")], ignore_index=True)
+    table["curve"] = table["map"] + ", " + table["measure"]
     low = float(table["share"].min())
     st.vega_lite_chart(
         table,
@@ -104,11 +111,11 @@ def _show_curves(quality: MapQuality, of_pixels: MapQuality) -> None:
                     "title": "1 is no error, 0.5 chance",
                 },
                 "color": {
-                    "field": "measure",
+                    "field": "curve",
                     "scale": {"domain": list(COLOURS), "range": list(COLOURS.values())},
-                    "legend": {"title": None, "orient": "bottom"},
+                    "legend": {"title": None, "orient": "bottom", "columns": 2},
                 },
-                "strokeDash": {"field": "map", "legend": {"title": "map of the", "orient": "bottom"}},
+                "strokeDash": {"condition": {"test": "datum.map === 'pixels'", "value": [5, 4]}, "value": [1, 0]},
             },
         },
         height=320,

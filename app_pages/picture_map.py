@@ -23,7 +23,7 @@ from vizcore.images import thumbnail
 # Paul Tol's "bright" scheme: told apart by the colour-blind, on white and on black.
 COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#AA3377", "#66CCEE", "#999999")
 CELLS = ((600, 64), (2500, 48), (10_000, 32))  # up to so many pictures, thumbnails of so many pixels: some 4 MB at most
-MARGIN = 0.04  # of the map, around its points
+MARGIN = 0.08  # of the map, around its points: half of a large thumbnail
 
 
 @dataclass(frozen=True)
