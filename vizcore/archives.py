@@ -32,9 +32,9 @@ MEGABYTE = 10**6
 MAX_ARCHIVE = 100 * MEGABYTE
 MAX_MEMBER = 15 * MEGABYTE  # as for one uploaded picture
 MAX_UNPACKED = 500 * MEGABYTE  # all pictures together
-MAX_ENTRIES = 5_000  # with folders and what macOS adds, one a picture
-MAX_DIRECTORY = 4 * MEGABYTE  # the list of names: 800 bytes an entry
-MAX_PICTURES = 2_000
+MAX_ENTRIES = 15_000  # with folders and what macOS adds, one a picture
+MAX_DIRECTORY = 4 * MEGABYTE  # the list of names: 260 bytes an entry
+MAX_PICTURES = 10_000
 MAX_RATIO = 200  # photos stay below 2, drawings and bitmaps below 100; deflate can reach 1 030
 SMALL = MEGABYTE  # below this, any ratio is harmless: a blank bitmap shrinks 1 000-fold
 MAX_SIDE = 256
@@ -88,7 +88,7 @@ def read_zip(source: Source, *, progress: Progress | None = None) -> PictureSet:
     skipped. Progress counts files.
 
     Raises BadImage where the archive is not a zip, is damaged, has no picture that can be read, or is over a limit: 100
-    MB, 5 000 entries, 2 000 pictures, 500 MB unpacked. Not unpacked, but listed, are files over 15 MB, files over 1 MB
+    MB, 15 000 entries, 10 000 pictures, 500 MB unpacked. Not unpacked, but listed, are files over 15 MB, files over 1 MB
     that grow more than 200-fold, encrypted ones, links, and archives in the archive.
     """
     with _opened(source) as file:
