@@ -82,7 +82,6 @@ def _look(live: Live) -> None:
             picture_map.show(
                 run.points,
                 live.rows.labels,
-                live.rows.names,
                 title=f"t-SNE in the making, {name}",
                 key=f"live {name}",
             )

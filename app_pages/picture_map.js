@@ -347,7 +347,7 @@ function point(map, row, place) {
   if (row < 0) return;
   const [thumb, label, name] = map.tip.children, text = map.classes[map.labels[row]];
   label.textContent = text;
-  name.textContent = map.names[row] === text ? "" : map.names[row];
+  name.textContent = map.names[row] === text ? "" : map.names[row] ?? "";
   thumb.hidden = !map.atlas;
   if (map.atlas) {
     const columns = Math.floor(map.atlas.naturalWidth / map.cell);

@@ -80,7 +80,7 @@ def cut(atlas: Atlas, rows: Sequence[int]) -> list[np.ndarray]:
 def show(
     points: np.ndarray,
     labels: Sequence[str],
-    names: Sequence[str],
+    names: Sequence[str] = (),
     *,
     title: str,
     key: str,
@@ -91,7 +91,7 @@ def show(
     """Draw ``points`` (n, 2) with a colour and a shape for each class, and return what is selected.
 
     ``title`` is the alternative text; ``opacity`` (n,) is from 0 to 1. Of the same ``key``, new points move from where
-    the old ones were. Class names and ``names`` are shown as text.
+    the old ones were. Class names and ``names``, if there are any, are shown as text.
     """
     classes = sorted(set(labels))
     numbers = {name: number for number, name in enumerate(classes)}
