@@ -1,6 +1,6 @@
 // The map of many pictures. Coordinates: `world` is the square [0, 1]² of the map, `screen` CSS pixels of the canvas.
 
-const FRAME = 1.5, LEAST = 18, SHAPES = 6, NEAR = 14, MOST_ZOOM = 60;
+const FRAME = 1.5, LEAST = 18, SHAPES = 6, NEAR = 14, MOST_ZOOM = 60, MOST_MOVED = 2000; // more points than that jump
 
 export default function ({ data, parentElement, setTriggerValue, setStateValue }) {
   const map = (parentElement.__map ??= build(parentElement));
@@ -53,7 +53,7 @@ function take(map, data) {
   map.buttons.pictures.hidden = !data.atlas;
   list(map);
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  move(map, target, same && !still && map.places);
+  move(map, target, same && !still && count <= MOST_MOVED && map.places);
   resize(map);
 }
 
