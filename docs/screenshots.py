@@ -22,7 +22,17 @@ SHOTS = {
     "heatmaps": "heatmaps?picture=Coffee&methods=Grad-CAM&methods=Occlusion",
     "evidence": "evidence?model=PhotoNet&evidence_method=Guided+backpropagation&question=Randomise+weights",
     "embedding": "embedding",
+    "set": "folder?model=PhotoNet&copies=10",
 }
+BUTTONS = (
+    "Hide parts of it",
+    "Map many pictures",
+    "Compute",
+    "Draw the map",
+    "Randomise weights",
+    "Predict",
+    "Draw their heatmaps",
+)
 
 
 def main(address: str) -> None:
@@ -46,21 +56,14 @@ def main(address: str) -> None:
 
 
 def press_all(page: Page) -> None:
-    """Start what waits for a button."""
-    for label in (
-        "Hide parts of it",
-        "Map many pictures",
-        "Compute",
-        "Draw the map",
-        "Randomise weights",
-        "Make the report",
-    ):
-        button = page.get_by_role("button", name=label)
-        if button.count():
-            button.first.click()
-            page.wait_for_timeout(1000)
-            page.get_by_role("button", name="Cancel").wait_for(state="hidden", timeout=300_000)
-            wait_until_idle(page, 300_000)
+    """Start what waits for a button, and what shows its button only when that is done."""
+    labels = [page.get_by_role("button", name=label) for label in BUTTONS]
+    while waiting := [button for button in labels if button.count()]:
+        waiting[0].first.click()
+        page.wait_for_timeout(1000)
+        for running in ("Cancel", "Pause"):
+            page.get_by_role("button", name=running).wait_for(state="hidden", timeout=600_000)
+        wait_until_idle(page, 300_000)
 
 
 if __name__ == "__main__":
