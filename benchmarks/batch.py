@@ -40,8 +40,9 @@ from vizcore.records import Model
 
 KINDS = {"features": "features", "heatmaps": "Grad-CAM"}
 BATCH = 8
-SIZES = {"quick": (8, 24), "short": (200, 800), "full": (1_000, 20_000)}  # pictures: for memory also the fewer
-SHARDS = {"quick": 4, "short": 50, "full": 256}
+TIMED = {"quick": 24, "short": 800, "full": 4_000}  # pictures
+HELD = {"quick": (8, 24), "short": (200, 800), "full": (1_000, 20_000)}  # pictures, of which memory is asked
+SHARDS = {"quick": 4, "short": 50, "full": 128}
 
 MEMORY = """
 import json, resource, sys
@@ -67,7 +68,7 @@ class Run:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few pictures, to see that all of it runs")
-    parser.add_argument("--full", action="store_true", help="20 000 pictures; an hour")
+    parser.add_argument("--full", action="store_true", help="more pictures, 20 000 for memory; a quarter of an hour")
     parser.add_argument("--data", type=Path, help="CIFAR-10 as JPEGs in an .npz. Default: gradients with noise")
     parser.add_argument("--model", default="photonet", help="Default: %(default)s")
     asked = parser.parse_args()
@@ -77,18 +78,18 @@ def main() -> None:
     engines = ["local", "ray"] if find_spec("ray") else ["local"]
     if engines == ["local"]:
         print("Ray is not installed, and left out: python -m pip install -r requirements-ray.txt\n")
-    fewer, many = SIZES[mode]
     with tempfile.TemporaryDirectory() as temporary:
-        folder, small = Path(temporary) / "pictures", Path(temporary) / "fewer"
-        for place, count in ((folder, many), (small, fewer)):
+        folders = {count: Path(temporary) / f"{count} pictures" for count in {TIMED[mode], *HELD[mode]}}
+        for count, folder in folders.items():
             for number, data in enumerate(jpegs(asked.data, count)):
-                path = place / f"{number % 10}" / f"{number:06d}.jpg"
+                path = folder / f"{number % 10}" / f"{number:06d}.jpg"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
-        print(f"{asked.model}, {many:,} pictures of {'CIFAR-10' if asked.data else 'noise'}, {SHARDS[mode]} to a shard")
-        print(show_speeds(asked.model, folder, engines, SHARDS[mode], Path(temporary)))
+        what = f"{TIMED[mode]:,} pictures of {'CIFAR-10' if asked.data else 'noise'}"
+        print(f"{asked.model}, {what}, {SHARDS[mode]} to a shard")
+        print(show_speeds(asked.model, folders[TIMED[mode]], engines, SHARDS[mode], Path(temporary)))
         print("\nMemory, features, local, one worker")
-        print(show_memory(asked.model, [small, folder], SHARDS[mode], Path(temporary)))
+        print(show_memory(asked.model, [folders[count] for count in HELD[mode]], SHARDS[mode], Path(temporary)))
 
 
 def jpegs(data: Path | None, count: int) -> Iterator[bytes]:
