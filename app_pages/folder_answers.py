@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -10,6 +12,7 @@ from app_pages import common, folder_confusion, folder_set, takeaway, views
 from app_pages.folder_set import Answered, Folders
 from vizcore.calibration import Reliability, reliability
 from vizcore.colour import Scale
+from vizcore.export import to_figure
 from vizcore.predictions import NO_CLASS, Evaluation, Share
 
 MOST_TILES = 12  # pictures in a list
@@ -176,7 +179,7 @@ def show_heatmaps(folders: Folders, rows: np.ndarray, folder: str, answer: int) 
         )
     scale = Scale.of(heats)
     numbers = iter(range(len(heats)))
-    for place, row in zip(st.columns(WITH_HEATMAPS, gap="small"), rows, strict=False):
+    for place, row in zip(folder_set.row_of_tiles(len(rows), folder_set.WIDE), rows, strict=True):
         picture = folders.pictures.picture(int(row))
         with place:
             for target in targets:
@@ -189,18 +192,52 @@ def show_heatmaps(folders: Folders, rows: np.ndarray, folder: str, answer: int) 
             folder_set.open_button(folders, int(row), "with heatmap")
     with st.container(width=420):
         views.show_scale(scale, f"{views.METHOD_TITLES[method]}, raw")
-    _offer_heatmaps(folders, rows, targets, method)
+    _offer_heatmaps(folders, rows, targets, method, heats, scale)
 
 
-def _offer_heatmaps(folders: Folders, rows: np.ndarray, targets: list[int], method: str) -> None:
-    call = (
-        f"{folders.pictures.script}\n"
-        f"heats = [cam(model, prepare(pictures[row], model).pixels, target, {method!r}) "
-        f"for row in {[int(row) for row in rows]} for target in {targets}]"
+@dataclass(frozen=True, eq=False)
+class Heats:
+    """``heats`` (n, h, w), raw, of the picture ``pictures`` (n,) of the set for the class ``targets`` (n,) each."""
+
+    heats: np.ndarray
+    pictures: np.ndarray
+    targets: np.ndarray
+    method: str
+    model_name: str
+
+
+def _offer_heatmaps(
+    folders: Folders, rows: np.ndarray, targets: list[int], method: str, heats: np.ndarray, scale: Scale
+) -> None:
+    here, each = folders.here, np.repeat(rows, len(targets))
+    record = Heats(heats, each, np.tile(targets, len(rows)), method, here.model.name)
+
+    def figure() -> bytes:
+        pictures = [folders.pictures.picture(int(row)) for row in each]
+        drawn = [
+            folder_set.overlaid(here, one.photo.pixels, heat, scale) for one, heat in zip(pictures, heats, strict=True)
+        ]
+        names = [
+            f"{one.title}: {folders.label(int(target))}" for one, target in zip(pictures, record.targets, strict=True)
+        ]
+        return to_figure(
+            np.concatenate(drawn, axis=1),
+            scale,
+            title=f"{views.METHOD_TITLES[method]} of {here.model.title}",
+            lines=("From the left:", *names),
+            unit="raw values",
+        )
+
+    call = "\n".join(
+        [
+            folders.pictures.script,
+            f"rows, targets = {[int(row) for row in rows]}, {targets}",
+            "seen = [(prepare(pictures[row], model).pixels, target) for row in rows for target in targets]",
+            f"heats = [{folder_set.heat_call(folders, 'pixels', 'target', method)} for pixels, target in seen]",
+        ]
     )
-    imports = ("from vizcore.cam import cam", *folders.imports)
-    with st.popover("Take away", icon=":material/download:", key="take the heatmaps of a cell"):
-        st.code(takeaway.python_lines(folders.here, imports, call), language="python", wrap_lines=True)
+    imports = ("from vizcore.cam import cam", *folder_set.imports_of_warp(folders), *folders.imports)
+    takeaway.offer(here, "heatmaps of a cell", record, figure, imports, call)
 
 
 # -- mistakes --------------------------------------------------------------------------------------------------------

@@ -69,7 +69,12 @@ def show_bars(folders: Folders, found: ClassChannels, folder: str, layer: str) -
     label = folders.label(found.target)
     n = len(found.contributions)
     bar = {"field": "channel", "type": "nominal", "sort": list(table["channel"]), "title": "channel"}
-    length = {"field": "mean", "type": "quantitative", "title": "of the logit, mean over the pictures"}
+    length = {
+        "field": "mean",
+        "type": "quantitative",
+        "title": "of the logit, mean over the pictures",
+        "axis": {"tickCount": 6},
+    }
     st.vega_lite_chart(
         table,
         {

@@ -22,28 +22,24 @@ def show(folders: Folders, found: Evaluation) -> tuple[str, int] | None:
     st.subheader("What was answered", anchor=False)
     cells = cells_of(folders, found)
     names = {folders.label(int(k)): int(k) for k in found.confusion.classes}
-    ready_to_choose(folders, found, names)
     _draw(folders, cells, found)
     offer(folders, found)
+    row, column = first_looked_at(found)
     left, right = st.columns(2, gap="medium")
     folder = left.selectbox(
-        "Pictures of the folder", list(folders.names), key=ROW, bind="query-params", help="Or click a cell."
+        "Pictures of the folder", list(folders.names), row, key=ROW, bind="query-params", help="Or click a cell."
     )
-    answer = right.selectbox("answered with", list(names), key=COLUMN, bind="query-params")
+    answer = right.selectbox("answered with", list(names), column, key=COLUMN, bind="query-params")
     return None if folder is None or answer is None else (folder, names[answer])
 
 
-def ready_to_choose(folders: Folders, found: Evaluation, names: dict[str, int]) -> None:
-    """At first the commonest mistake is looked at, or where there is none the fullest cell; another set has others."""
-    for key, allowed in ((ROW, folders.names), (COLUMN, tuple(names))):
-        if key in st.session_state and st.session_state[key] not in allowed:
-            del st.session_state[key]
-    if not {ROW, COLUMN} & ({*st.session_state} | {*st.query_params}):
-        counts = found.confusion.counts
-        wrong = (found.mapping.classes[:, None] != found.confusion.classes) & (found.mapping.classes[:, None] >= 0)
-        looked_at = np.where(wrong, counts, 0) if (counts * wrong).any() else counts
-        row, column = np.unravel_index(int(looked_at.argmax()), counts.shape)
-        st.session_state[ROW], st.session_state[COLUMN] = folders.names[row], list(names)[column]
+def first_looked_at(found: Evaluation) -> tuple[int, int]:
+    """Row and column of the commonest mistake, or where there is none of the fullest cell."""
+    counts, truth = found.confusion.counts, found.mapping.classes[:, None]
+    wrong = (truth >= 0) & (truth != found.confusion.classes)
+    looked_at = counts * wrong if (counts * wrong).any() else counts
+    row, column = np.unravel_index(int(looked_at.argmax()), counts.shape)
+    return int(row), int(column)
 
 
 def cells_of(folders: Folders, found: Evaluation) -> pd.DataFrame:

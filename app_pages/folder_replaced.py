@@ -35,8 +35,8 @@ def show(folders: Folders, target: int, folder: str, result: Suspected) -> None:
     words(common.plain(f"{name.capitalize()} of “{folder}”. {found.sentence}"), icon=":material/content_cut:")
     st.caption(
         f"The probability of {common.plain(folders.label(target))} falls by "
-        f"{100 * float(found.drops[0].mean()):.1f} points on average there, elsewhere by "
-        f"{100 * float(found.drops[1:].mean()):.1f}. In its place stands {_words_for(folders)}."
+        f"{views.number(100 * float(found.drops[0].mean()))} points on average there, elsewhere by "
+        f"{views.number(100 * float(found.drops[1:].mean()))}. In its place stands {_words_for(folders)}."
     )
     takeaway.offer(
         folders.here, f"replaced {name} {target}", found, lambda: _figure(found, folders, folder, name), *script(

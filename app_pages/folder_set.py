@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
@@ -22,10 +23,15 @@ from vizcore.predictions import NO_CLASS, ClassMapping, Evaluation, Predictions,
 from vizcore.records import Model
 from vizcore.warp import is_behind_warp, laid_back, learned_warp
 
+if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
+
 MOST_GIVEN = 8  # folders without a class that can be given one on the page: each has all classes to choose from
 MOST_NAMED = 12  # folders in one sentence
 TILE = 168  # pixels, at least, of a picture with its heatmap
 BLEND = 0.6
+THUMBNAIL = 130  # pixels of the page, its width
+WIDE = 200  # the same, of a picture with a heatmap
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +93,7 @@ class Folders:
         lines = [
             self.pictures.script,
             f"folders = {self.pictures.folders}",
-            "mapping = class_mapping(folders, model.labels)",
+            "mapping = class_mapping(sorted(set(folders)), model.labels)",
             *(f"mapping = mapping.with_class({name!r}, {k})  # {self.label(k)!r}" for name, k in self.given),
         ]
         return "\n".join(lines)
@@ -95,7 +101,7 @@ class Folders:
 
 def choose_classes(here: common.Chosen, pictures: PictureChoice) -> Folders:
     """The class of each folder: by its name, or as somebody says; what has none is said."""
-    mapping = class_mapping(pictures.labels, here.model.labels)
+    mapping = class_mapping(sorted(set(pictures.labels)), here.model.labels)
     open_ones = [name for name, k in zip(mapping.folders, mapping.classes, strict=True) if k == NO_CLASS]
     given: list[tuple[str, int]] = []
     if open_ones:
@@ -208,6 +214,12 @@ def seconds_of_heats(folders: Folders, count: int) -> float:
     return count * FORTH_AND_BACK * views.seconds_a_pass(folders.here)
 
 
+def heat_call(folders: Folders, pixels: str, target: str, method: str) -> str:
+    """The Python of `heat_of`, from names."""
+    call = f"cam(model, {pixels}, {target}, {method!r}).values"
+    return f"laid_back({call}, learned_warp(model, {pixels}))" if imports_of_warp(folders) else call
+
+
 def imports_of_warp(folders: Folders) -> tuple[str, ...]:
     """What the Python of a heatmap needs besides, where the net warps its picture before it looks."""
     model = folders.here.model
@@ -224,28 +236,34 @@ def as_seen(here: common.Chosen, picture: np.ndarray) -> np.ndarray:
     return seen.repeat(factor, 0).repeat(factor, 1)
 
 
-def laid(here: common.Chosen, picture: np.ndarray, heat: np.ndarray, scale: Scale) -> bytes:
-    """A heatmap over what the net saw of the picture."""
+def overlaid(here: common.Chosen, picture: np.ndarray, heat: np.ndarray, scale: Scale) -> np.ndarray:
+    """A heatmap over what the net saw of the picture, uint8 (H, W, 3)."""
     seen = as_seen(here, picture)
-    box = (0, 0, seen.shape[1], seen.shape[0])
-    return to_png(overlay(seen, heat, box, scale=scale, alpha=BLEND))
+    return overlay(seen, heat, (0, 0, seen.shape[1], seen.shape[0]), scale=scale, alpha=BLEND)
+
+
+def laid(here: common.Chosen, picture: np.ndarray, heat: np.ndarray, scale: Scale) -> bytes:
+    return to_png(overlaid(here, picture, heat, scale))
 
 
 # -- pictures in a row -----------------------------------------------------------------------------------------------
 
 
-def show_tiles(
-    folders: Folders, atlas: Atlas, rows: np.ndarray, words: Callable[[int], str], key: str, columns: int = 6
-) -> None:
+def row_of_tiles(count: int, width: int) -> list[DeltaGenerator]:
+    """Places of one width beside each other, as many in a row as there is room for: on a phone two or three."""
+    row = st.container(horizontal=True, gap="small")
+    return [row.container(width=width) for _ in range(count)]
+
+
+def show_tiles(folders: Folders, atlas: Atlas, rows: np.ndarray, words: Callable[[int], str], key: str) -> None:
     """Thumbnails of ``rows``, each with its words and a button that makes it the current picture."""
     thumbnails = cut(atlas, [int(row) for row in rows])
-    for first in range(0, len(rows), columns):
-        for place, number in zip(st.columns(columns, gap="small"), range(first, len(rows)), strict=False):
-            row = int(rows[number])
-            with place:
-                st.image(_enlarged(thumbnails[number]), width="stretch", output_format="PNG", alt=words(row))
-                st.caption(common.plain(words(row)))
-                open_button(folders, row, key)
+    places = row_of_tiles(len(rows), THUMBNAIL)
+    for place, thumbnail, row in zip(places, thumbnails, map(int, rows), strict=True):
+        with place:
+            st.image(_enlarged(thumbnail), width="stretch", output_format="PNG", alt=words(row))
+            st.caption(common.plain(words(row)))
+            open_button(folders, row, key)
 
 
 def open_button(folders: Folders, row: int, key: str) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import streamlit as st
 
 from app_pages import common, folder_clusters, folder_replaced, folder_set, takeaway, views
 from app_pages.folder_set import Answered, Folders
-from vizcore.colour import Scale
+from vizcore.colour import Scale, montage
+from vizcore.export import to_figure
 from vizcore.predictions import NO_CLASS
 from vizcore.shortcuts import ClassEvidence, Suspected, class_evidence, suspected
 
@@ -156,21 +156,15 @@ def show_means(folders: Folders, found: list[ClassEvidence], result: Suspected) 
     shown = order[:MOST_MAPS]
     scale = Scale.of(*(one.mean for one in shown))
     st.subheader("The mean heatmap of each class", anchor=False)
-    columns = min(COLUMNS, max(len(shown), 3))
-    for first in range(0, len(shown), columns):
-        for place, one in zip(st.columns(columns, gap="small"), shown[first : first + columns], strict=False):
-            border, even = share_of(one, BORDER)
-            mark = "suspected · " if one.label in suspects else ""
-            with place:
-                views.show_picture(
-                    views.enlarged(one.mean, scale, 168),
-                    f"Mean heatmap of {one.label}: {border:.0%} of it on the border, {even:.0%} of an even map",
-                )
-                st.markdown(f"**{common.plain(one.label)}**")
-                st.caption(
-                    f"{mark}border **{border:.0%}** (even map {even:.0%}) · "
-                    f"{common.counted(len(one.numbers), ('picture', 'pictures'))}"
-                )
+    for place, one in zip(folder_set.row_of_tiles(len(shown), folder_set.WIDE), shown, strict=True):
+        border, even = (f"{100 * share:.0f} %" for share in share_of(one, BORDER))
+        mark = "suspected · " if one.label in suspects else ""
+        count = common.counted(len(one.numbers), ("picture", "pictures"))
+        with place:
+            words = f"Mean heatmap of {one.label}: {border} of it on the border, {even} of an even map"
+            views.show_picture(views.enlarged(one.mean, scale, 168), words)
+            st.markdown(f"**{common.plain(one.label)}**")
+            st.caption(f"{mark}border **{border}** (even map {even}) · {count}")
     with st.container(width=420):
         views.show_scale(scale, "share of the evidence in a cell; one scale")
     more = f" The first {MOST_MAPS} of {len(found)} are shown." if len(found) > MOST_MAPS else ""
@@ -180,22 +174,53 @@ def show_means(folders: Folders, found: list[ClassEvidence], result: Suspected) 
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Means:
+    """To be taken away: of each of ``folders`` the mean heatmap, ``means`` (F, h, w), each summing to 1, and its share
+    in each of ``areas``, ``shares`` (F, A)."""
+
+    means: np.ndarray
+    shares: np.ndarray
+    folders: tuple[str, ...]
+    areas: tuple[str, ...]
+    targets: tuple[int, ...]
+    method: str
+    model_name: str
+
+
 def offer(folders: Folders, evidence: Evidence, found: list[ClassEvidence]) -> None:
-    rows = [
-        {"folder": one.label, "class": evidence.targets[one.label], "pictures": len(one.numbers)}
-        | {area.name: float(mean) for area, mean in zip(one.areas, one.means, strict=True)}
-        for one in found
-    ]
+    record = Means(
+        means=np.stack([one.mean for one in found]),
+        shares=np.stack([one.means for one in found]),
+        folders=tuple(one.label for one in found),
+        areas=tuple(area.name for area in found[0].areas),
+        targets=tuple(evidence.targets[one.label] for one in found),
+        method=evidence.method,
+        model_name=folders.here.model.name,
+    )
+
+    def figure() -> bytes:
+        scale = Scale.of(record.means)
+        return to_figure(
+            montage(record.means, scale, columns=COLUMNS, tile=140, gap=4).picture,
+            scale,
+            title=f"Mean heatmaps by {views.METHOD_TITLES[evidence.method]} of {folders.here.model.title}",
+            lines=("Row by row: " + ", ".join(record.folders),),
+            unit="share of the evidence in a cell",
+        )
+
+    heat = folder_set.heat_call(folders, "pixels", "targets[folder]", evidence.method)
     call = (
         f"{folders.pictures.script}\nfolders = {folders.pictures.folders}\n"
         f"targets = {evidence.targets!r}\n"
-        f"heats = np.stack([{heat_script(folders)} for picture, folder in zip(pictures, folders)])\n"
+        "seen = [(prepare(picture, model).pixels, folder) for picture, folder in zip(pictures, folders)]\n"
+        f"heats = np.stack([{heat} for pixels, folder in seen])\n"
         "inside = {name: np.array([folder == name for folder in folders]) for name in targets}\n"
         "evidence = [\n"
         "    class_evidence(name, heats[rows]) for name, rows in inside.items() if (heats[rows] > 0).any()\n"
         "]\n"
         "print(suspected(evidence).sentence)"
-    ).replace("METHOD", repr(evidence.method))
+    )
     imports = (
         "import numpy as np",
         "from vizcore.cam import cam",
@@ -203,11 +228,4 @@ def offer(folders: Folders, evidence: Evidence, found: list[ClassEvidence]) -> N
         *folder_set.imports_of_warp(folders),
         *folders.imports,
     )
-    takeaway.offer_table(folders.here, f"evidence of the set {evidence.method}", pd.DataFrame(rows), imports, call)
-
-
-def heat_script(folders: Folders) -> str:
-    call = "cam(model, prepare(picture, model).pixels, targets[folder], METHOD).values"
-    if folder_set.imports_of_warp(folders):
-        return f"laid_back({call}, learned_warp(model, prepare(picture, model).pixels))"
-    return call
+    takeaway.offer(folders.here, f"evidence of the set {evidence.method}", record, figure, imports, call)
