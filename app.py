@@ -35,6 +35,7 @@ PAGES = (
     ("app_pages/hiding.py", "Hide", ":material/ink_eraser:", False),
     ("app_pages/arithmetic.py", "Arithmetic", ":material/calculate:", False),
     ("app_pages/embedding.py", "Embedding", ":material/scatter_plot:", False),
+    ("app_pages/folder.py", "Set", ":material/folder_open:", False),
     ("app_pages/report.py", "Report", ":material/description:", False),
     ("app_pages/own_network.py", "Your network", ":material/upload_file:", False),
 )

@@ -1,4 +1,4 @@
-"""The sets of pictures that the Embedding page maps: digits, copies of the sample photos, a zip of one's own."""
+"""The sets of pictures that pages look at: digits, copies of the sample photos, a zip of one's own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ SEED = 0
 
 @dataclass(frozen=True, eq=False)
 class PictureChoice:
-    """A set that can be made again from its ``key``. ``script`` is Python that makes ``pictures``."""
+    """A set that can be made again from its ``key``. ``script`` is Python that makes ``pictures``, and ``folders`` what
+    then says the folder of each."""
 
     key: tuple[object, ...]
     labels: tuple[str, ...]
@@ -39,6 +40,7 @@ class PictureChoice:
     origin: Callable[[int], str]
     imports: tuple[str, ...]
     script: str
+    folders: str
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -90,6 +92,7 @@ def of_digits(count: int) -> PictureChoice:
         imports=("from models.samples import digits", "from vizcore.images import check_photo", "import numpy as np"),
         script=f"rows = np.random.default_rng({SEED}).permutation(5000)[:{count}]\n"
         "pictures = [check_photo(digits()[0][row]) for row in rows]",
+        folders="[str(digits()[1][row]) for row in rows]",
     )
 
 
@@ -123,6 +126,7 @@ def of_copies(count: int) -> PictureChoice:
         ),
         script="photos = [read_image(sample.read()) for sample in list_samples() if not sample.grey]\n"
         f"pictures = [copy for photo in photos for copy in variants(thumbnail(photo, {COPY_SIDE}), {count}, {SEED})]",
+        folders=f"[sample.title for sample in list_samples() if not sample.grey for _ in range({count})]",
     )
 
 
@@ -153,6 +157,7 @@ def of_zip() -> PictureChoice | None:
         origin=lambda place: f"read_zip({name!r}).pictures[{place}]",
         imports=("from vizcore.archives import read_zip",),
         script=f"pictures = read_zip({name!r}).pictures",
+        folders=f"list(read_zip({name!r}).labels)",
     )
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 UPLOAD_TYPES = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"]
 TOP = "the top class"
 OWN = "A photo of your own"  # to compare with
-LAYERS = ("layer", "cam_layer", "evidence_layer", "compare_layer", "report_layer")  # what links call them
+LAYERS = ("layer", "cam_layer", "evidence_layer", "compare_layer", "report_layer", "set_layer")  # what links call them
 GROUPS = ("package", "shipped", "loader", "hub", "untrained")  # of the models, in the order in which they are offered
 
 

@@ -18,7 +18,18 @@ from models.samples import list_samples
 from vizcore.images import prepare
 
 PAGE = "own_network"
-PAGES = ("overview", "layers", "anatomy", "heatmaps", "evidence", "compare", "hiding", "arithmetic", "embedding")
+PAGES = (
+    "overview",
+    "layers",
+    "anatomy",
+    "heatmaps",
+    "evidence",
+    "compare",
+    "hiding",
+    "arithmetic",
+    "embedding",
+    "folder",
+)
 
 
 @pytest.fixture(autouse=True)

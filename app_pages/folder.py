@@ -1,0 +1,34 @@
+"""Set: what the network does over a whole set of pictures: right and wrong, its channels, and shortcuts."""
+
+import streamlit as st
+
+from app_pages import common, folder_answers, folder_channels, folder_set, folder_shortcuts, picture_sets
+from vizcore.records import LensError
+
+QUESTIONS = {
+    "Right and wrong": folder_answers.show,
+    "Channels": folder_channels.show,
+    "Shortcuts": folder_shortcuts.show,
+}
+
+here = common.chosen()
+st.title("Set", anchor=False)
+st.caption(
+    "What the network does with many pictures at once: how often it is right, which channels carry a class, and "
+    "whether it knows a class by its subject or by what lies beside it. Folders are the classes."
+)
+common.warn_untrained(here)
+try:
+    pictures = picture_sets.choose(here)
+    question = st.segmented_control(
+        "Question",
+        list(QUESTIONS),
+        default=next(iter(QUESTIONS)),
+        required=True,
+        key="question",
+        bind="query-params",
+    )
+    if pictures is not None:
+        QUESTIONS[question](folder_set.choose_classes(here, pictures))
+except LensError as refusal:
+    st.error(common.plain(str(refusal)), icon=":material/block:")

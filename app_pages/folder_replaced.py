@@ -1,0 +1,137 @@
+"""The counter-test to a suspicion: does a class go when one part of its pictures is replaced, and nowhere else?"""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+import torch
+
+from app_pages import common, takeaway, views
+from app_pages.folder_set import Folders
+from vizcore.images import prepare
+from vizcore.replaced import Replaced, replace_part
+from vizcore.shares import Area, areas
+from vizcore.shortcuts import Suspected
+
+MOST = 40  # pictures of the folder that are asked, and of the others that stand in
+IMPORTS = ("import numpy as np", "import torch", "from vizcore.replaced import replace_part")
+
+
+def show(folders: Folders, target: int, folder: str, result: Suspected) -> None:
+    parts = {area.name: area for area in areas() if not area.outside}
+    suspicion = result.of_class.get(folder)
+    first = suspicion.area.name if suspicion and suspicion.area.name in parts else next(iter(parts))
+    st.markdown(
+        "Heatmaps only point. Here one part of each picture of the folder is replaced, and then every other place of "
+        "the same size: if the class goes with this part and with no other, the network knows it by what is there."
+    )
+    name: str = st.selectbox(
+        "The part", list(parts), index=list(parts).index(first), key="replaced_part", bind="query-params"
+    )
+    found = replaced(folders, target, folder, parts[name])
+    if found is None:
+        return
+    words = st.warning if found.stands_out else st.info
+    words(common.plain(f"{name.capitalize()} of “{folder}”. {found.sentence}"), icon=":material/content_cut:")
+    st.caption(
+        f"The probability of {common.plain(folders.label(target))} falls by "
+        f"{views.number(100 * float(found.drops[0].mean()))} points on average there, elsewhere by "
+        f"{views.number(100 * float(found.drops[1:].mean()))}. In its place stands {_words_for(folders)}."
+    )
+    takeaway.offer(
+        folders.here, f"replaced {name} {target}", found, lambda: _figure(found, folders, folder, name), *script(
+            folders, found, folder, parts[name]
+        )
+    )  # fmt: skip
+
+
+def _words_for(folders: Folders) -> str:
+    return "the mean of pictures of the other folders" if len(folders.names) > 1 else "the picture itself, blurred"
+
+
+def places_of(area: Area, size: tuple[int, int]) -> int:
+    """How many places of a picture of ``size`` (H, W) are asked, at most: they lie half a part apart."""
+    left, top, right, bottom = area.part
+    count = 1
+    for share, length in ((bottom - top, size[0]), (right - left, size[1])):
+        side = max(1, round(share * length))
+        count *= (length - side) // max(1, side // 2) + 1
+    return count
+
+
+def replaced(folders: Folders, target: int, folder: str, area: Area) -> Replaced | None:
+    """Known, or after price and button."""
+    key = ("replaced part", *folders.key, folder, target, area.part)
+    found: Replaced | None = common.recall(key)
+    if found is not None:
+        return found
+    count = min(len(folders.rows(folder)), MOST)
+    passes = count * (1 + places_of(area, folders.here.model.input_size))
+    seconds = passes * views.seconds_a_pass(folders.here)
+    price = f"{common.counted(count, ('picture', 'pictures'))}: {common.price(passes, seconds, bound=True)}"
+    if not views.asked("Replace it", "replaced", price):
+        return None
+
+    def compute() -> Replaced:
+        pictures = [folders.pictures.picture(int(row)).photo.pixels for row in folders.rows(folder)[:MOST]]
+        baseline = stand_in(folders, folder)
+        with common.running("Replacing parts", "pictures") as progress:
+            return replace_part(
+                folders.here.model, pictures, target, area.part, baseline=baseline, batch_size=4, progress=progress
+            )
+
+    return common.known(key, compute, seconds)
+
+
+def others_of(folders: Folders, folder: str) -> list[int]:
+    """Pictures of other folders, evenly over the set."""
+    others = [row for row, label in enumerate(folders.pictures.labels) if label != folder]
+    return others[:: max(1, len(others) // MOST)][:MOST]
+
+
+def stand_in(folders: Folders, folder: str) -> str | torch.Tensor:
+    """The mean of pictures of other folders, (1, 3, H, W); where there are none, a blur."""
+    rows = others_of(folders, folder)
+    if not rows:
+        return "blur"
+    model = folders.here.model
+    pixels = [prepare(folders.pictures.picture(row).photo.pixels, model).pixels for row in rows]
+    return torch.cat(pixels).mean(0, keepdim=True)
+
+
+def script(folders: Folders, found: Replaced, folder: str, area: Area) -> tuple[tuple[str, ...], str]:
+    lines = [
+        folders.pictures.script,
+        f"folders = {folders.pictures.folders}",
+        f"inside = [picture for picture, folder in zip(pictures, folders) if folder == {folder!r}][:{MOST}]",
+    ]
+    rows = others_of(folders, folder)
+    baseline = "'blur'"
+    if rows:
+        lines += [f"others = [prepare(pictures[row], model).pixels for row in {rows}]"]
+        baseline = "torch.cat(others).mean(0, keepdim=True)"
+    lines += [
+        f"found = replace_part(model, inside, {found.target}, {area.part!r}, baseline={baseline}, batch_size=4)",
+        "print(found.sentence)",
+    ]
+    return (*IMPORTS, *folders.imports), "\n".join(lines)
+
+
+def _figure(found: Replaced, folders: Folders, folder: str, name: str) -> bytes:
+    """How many pictures lose the class at each place."""
+    import io
+
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 3.6), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    lost = np.nan_to_num(100 * found.lost_shares)
+    order = np.argsort(-lost[1:], kind="stable")
+    axes.bar(range(len(order)), lost[1:][order], color="#0072B2", label="other places, the worst first")
+    axes.bar([-2], lost[:1], color="#D55E00", label=name)
+    axes.set(xticks=[], ylabel="% of the pictures lose the class", ylim=(0, 100))
+    axes.set_title(f"{folders.here.model.title}: {folder}", parse_math=False)
+    axes.legend(frameon=False)
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()

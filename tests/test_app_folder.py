@@ -1,0 +1,305 @@
+"""The page Set: answers, confusions and mistakes of a whole set, its channels, and shortcuts that were planted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pictures
+import pytest
+from planted import planted
+from streamlit.testing.v1 import AppTest
+from test_app import HOSTILE, as_markdown_shows, chosen, saying, texts, visit
+from test_takeaway import results_of, scripts
+
+from app_pages import common, folder_confusion, folder_replaced, folder_set, picture_sets
+from app_pages.folder_set import Answered, Folders
+from models import load_model
+from models.samples import digits
+from vizcore.cam import cam
+from vizcore.class_channels import class_channels
+from vizcore.images import check_photo, prepare, to_png
+from vizcore.predictions import class_mapping, evaluate, predict
+from vizcore.shares import areas
+from vizcore.strongest import strongest_patches
+
+COUNT = 200
+
+
+@pytest.fixture(autouse=True)
+def nothing_known() -> None:
+    """Each test asks for the first time."""
+    common.results().clear()
+
+
+def quiet(done: int, total: int) -> None:
+    pass
+
+
+def opened(question: str = "Right and wrong", **query: str) -> AppTest:
+    asked = {"model": "LeNet-5", "digits": str(COUNT), "question": question} | query
+    app = visit("folder", **asked)
+    assert not app.exception
+    return app
+
+
+def press(app: AppTest, key: str) -> AppTest:
+    app.button(key=f"compute {key}").click().run()
+    assert not app.exception
+    return app
+
+
+def predicted(**query: str) -> AppTest:
+    return press(opened(**query), "answers of the set")
+
+
+def with_zip(app: AppTest, members: dict[str, bytes]) -> AppTest:
+    app.button_group(key="set of digits").set_value("A zip of mine").run()
+    app.file_uploader(key="zip").set_value(("mine.zip", pictures.zip_of(members), "application/zip")).run()
+    assert not app.exception
+    return app
+
+
+def png_of(digit: int, number: int) -> bytes:
+    """Number ``number`` of the pictures of ``digit``."""
+    images, labels = digits()
+    return to_png(check_photo(images[np.flatnonzero(labels == digit)[number]]))
+
+
+def said(app: AppTest) -> str:
+    return as_markdown_shows(" ".join(texts(app)))
+
+
+def folders_on(app: AppTest, choice: picture_sets.PictureChoice) -> Folders:
+    here = chosen(app)
+    return Folders(here, choice, class_mapping(sorted(set(choice.labels)), here.model.labels), ())
+
+
+def confusions_on(app: AppTest, choice: picture_sets.PictureChoice) -> pd.DataFrame:
+    folders = folders_on(app, choice)
+    answered = folder_set.recalled(folders)
+    assert isinstance(answered, Answered)
+    return folder_confusion.cells_of(folders, folders.evaluation(answered))
+
+
+def opened_rows(app: AppTest, kind: str) -> list[int]:
+    """The pictures that have a button of this kind, in their order."""
+    keys = [button.key or "" for button in app.button]
+    return [int(key.rsplit(" ", 1)[1]) for key in keys if key.startswith(f"open {kind} ")]
+
+
+# ---- right and wrong -------------------------------------------------------------------------------------------------
+
+
+def test_it_waits_for_its_button_and_says_what_it_costs() -> None:
+    app = opened()
+    assert app.title[0].value == "Set"
+    saying(app, r"200 pictures\: 200 passes, about")
+    assert not app.metric
+
+
+def test_the_accuracy_is_that_of_evaluate_by_hand_with_its_interval() -> None:
+    app = predicted()
+    model, choice = load_model("lenet5"), picture_sets.of_digits(COUNT)
+    found = evaluate(predict(model, choice.load(quiet)), choice.labels)
+    assert app.metric[0].value == f"{100 * found.accuracy.value:.1f} %"
+    low, high = found.accuracy.interval
+    saying(app, f"**{found.accuracy.hits} of {COUNT}** are right.")
+    saying(app, f"between {100 * low:.1f} % and {100 * high:.1f} %")
+
+
+def test_each_row_of_the_table_sums_up_to_the_pictures_of_its_folder() -> None:
+    choice = picture_sets.of_digits(COUNT)
+    sums = confusions_on(predicted(), choice).groupby("folder")["pictures"].sum()
+    assert dict(sums) == {name: choice.labels.count(name) for name in set(choice.labels)}
+
+
+def test_of_many_classes_the_rare_answers_stand_together_and_rows_still_sum_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder_confusion, "MOST_COLUMNS", 2)
+    app = predicted(model="PhotoNet", copies="5")
+    cells = confusions_on(app, picture_sets.of_copies(5))
+    assert folder_confusion.OTHERS in set(cells["answer"])
+    assert set(cells.groupby("folder")["pictures"].sum()) == {5}
+
+
+def test_a_cell_of_a_link_lists_exactly_its_pictures_the_surest_first() -> None:
+    app = predicted(model="PhotoNet", copies="20", cell_folder="Coffee", cell_answer="cat")
+    model, choice = load_model("photonet"), picture_sets.of_copies(20)
+    found = evaluate(predict(model, choice.load(quiet)), choice.labels)
+    wanted = found.cell("Coffee", model.labels.index("cat"))
+    assert 4 < len(wanted) < 16
+    saying(app, f"**{len(wanted)} pictures of Coffee answered with cat**")
+    assert [*opened_rows(app, "with heatmap"), *opened_rows(app, "cell")] == list(wanted)
+
+
+def test_an_empty_cell_says_so() -> None:
+    app = predicted(cell_folder="0", cell_answer="1")
+    saying(app, "No picture of 0 was answered with 1.")
+
+
+def test_mistakes_are_listed_the_surest_first_and_open_as_the_current_picture() -> None:
+    app = predicted(digits="3000")
+    model, choice = load_model("lenet5"), picture_sets.of_digits(3000)
+    found = evaluate(predict(model, choice.load(quiet)), choice.labels)
+    assert 0 < len(found.mistakes) <= 12
+    rows = opened_rows(app, "mistake")
+    assert rows == list(found.mistakes)
+    app.button(key=f"open mistake {rows[0]}").click().run()
+    assert not app.exception
+    assert chosen(app).title == choice.names[rows[0]]
+
+
+def test_copies_of_photos_match_no_class_until_somebody_says_what_they_show() -> None:
+    app = predicted(model="EfficientNet-Lite0", copies="5")
+    assert not app.metric
+    saying(app, "Named after none of the network's 1,000 classes")
+    saying(app, "No folder has a class of the network")
+    coffee = next(box for box in app.selectbox if box.label == "Coffee")
+    coffee.set_value("espresso").run()
+    assert not app.exception
+    assert app.metric[-1].value == "5 of 30"
+    model, choice = load_model("efficientnet_lite0"), picture_sets.of_copies(5)
+    mapping = class_mapping(choice.labels, model.labels).with_class("Coffee", model.labels.index("espresso"))
+    found = evaluate(predict(model, choice.load(quiet)), choice.labels, mapping)
+    assert app.metric[0].value == f"{100 * found.accuracy.value:.1f} %"
+
+
+def test_hostile_folders_are_shown_as_text_under_every_question() -> None:
+    folder = HOSTILE.replace("/", "|")
+    members = {f"{folder}/{k}.png": png_of(3, k) for k in range(7)} | {f"5/{k}.png": png_of(5, k) for k in range(7)}
+    app = with_zip(opened(cell_folder=folder, cell_answer="3"), members)
+    assert folder in said(press(app, "answers of the set"))
+    for question, keys in (("Channels", ["class channels"]), ("Shortcuts", ["shortcuts", "replaced"])):
+        app.button_group(key="question").set_value(question).run()
+        for key in keys:
+            press(app, key)
+        assert folder in said(app), question
+        assert not app.error
+    for text in texts(app):
+        assert "img src" not in text or common.plain(folder) in text
+
+
+def test_a_zip_of_one_class_is_answered_and_has_no_other_class_to_compare_with() -> None:
+    app = with_zip(opened(), {f"7/{k}.png": png_of(7, k) for k in range(8)})
+    press(app, "answers of the set")
+    assert app.metric[-1].value == "8 of 8"
+    app.button_group(key="question").set_value("Shortcuts").run()
+    press(app, "shortcuts")
+    saying(app, "are too few to compare with one another")
+    press(app, "replaced")
+    saying(app, "the picture itself, blurred")
+
+
+@pytest.mark.parametrize("question", ["Right and wrong", "Channels", "Shortcuts"])
+def test_an_untrained_network_says_that_it_is_untrained(question: str) -> None:
+    app = visit("folder", model="ResNet-18", untrained="true", question=question, copies="5")
+    assert not app.exception
+    assert "untrained" in app.warning[0].value
+
+
+# ---- channels --------------------------------------------------------------------------------------------------------
+
+
+def test_the_channels_of_a_class_and_what_is_lost_without_them_are_those_of_the_core() -> None:
+    app = press(opened("Channels", carry_folder="3"), "class channels")
+    model, choice = load_model("lenet5"), picture_sets.of_digits(COUNT)
+    inside = [one for one, label in zip(choice.load(quiet), choice.labels, strict=True) if label == "3"]
+    wanted = class_channels(model, inside, 3, "act2")
+    (script,) = scripts(app, "carried = class_channels")
+    carried = results_of(script)["carried"]
+    np.testing.assert_allclose(carried.means, wanted.means, rtol=1e-4, atol=1e-6)
+    press(app, "ablated channels")
+    table = app.dataframe[-1].value
+    assert list(table["channel"]) == list(wanted.order[:10])
+    (script,) = scripts(app, "ablate_channels(model")
+    again = results_of(script)["found"]
+    np.testing.assert_allclose(table["logit"], again.logit_drops.mean(1), rtol=1e-4, atol=1e-5)
+    assert list(table["lost"]) == list(again.lost)
+
+
+def test_dead_channels_are_counted_and_listed() -> None:
+    app = press(opened("Channels", model="PhotoNet", copies="5", set_layer="act1"), "exciting")
+    model, choice = load_model("photonet"), picture_sets.of_copies(5)
+    found = strongest_patches(model, choice.load(quiet), "act1")
+    words = f"**{len(found.dead)} of" if len(found.dead) else f"**None of the {len(found.channels)} channels is dead**"
+    saying(app, words)
+
+
+def test_alike_kernels_are_those_over_the_threshold_of_the_link_with_the_level_of_chance() -> None:
+    app = opened("Channels", set_layer="conv1", alike="0.5")
+    (script,) = scripts(app, "alike_kernels(filters")
+    found = results_of(script)["found"]
+    pairs = found.pairs(0.5)
+    assert len(pairs)
+    saying(app, f"**{common.counted(len(pairs), ('pair', 'pairs'))} of {len(found.values)} kernels**")
+    saying(app, f"the largest cosine of any two is {found.by_chance:.2f}")
+    saying(app, f"{pairs[0][0]} above, {pairs[0][1]} below")
+
+
+def test_a_layer_that_is_no_convolution_says_why_it_has_no_kernels_to_compare() -> None:
+    assert "is no convolution and has no kernels" in said(opened("Channels", set_layer="act2"))
+
+
+# ---- shortcuts -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def marked(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """LeNet's place is taken by a net that was trained on digits of which one class has a mark in a corner."""
+    found = planted(34, 1.0)
+    model = replace(found.model, name="lenet5", weights="with a mark")
+    monkeypatch.setattr(common, "model_named", lambda name, untrained=False: model)
+    return found
+
+
+def zip_of_planted(found: Any, most: int = 20) -> dict[str, bytes]:
+    members, seen = {}, [0] * 10
+    for pixels, k in zip(found.pixels, found.classes, strict=True):
+        if seen[k] < most:
+            members[f"{k}/{seen[k]:02}.png"] = to_png((255 * pixels.permute(1, 2, 0).numpy()).round().astype(np.uint8))
+            seen[k] += 1
+    return members
+
+
+def test_a_planted_mark_is_found_on_the_page_and_the_answer_hangs_on_it(marked: Any) -> None:
+    app = with_zip(opened("Shortcuts", shortcut_method="hires_cam"), zip_of_planted(marked))
+    press(app, "shortcuts")
+    assert f"“{marked.target}”" in as_markdown_shows(app.warning[0].value)
+    assert f"{marked.corner} corner" in said(app)
+    assert app.selectbox(key="cluster_folder").value == str(marked.target), "the suspected class is looked at first"
+    assert app.selectbox(key="replaced_part").value == f"{marked.corner} corner"
+    press(app, "replaced")
+    assert "the answer hangs on this part more than on any other" in as_markdown_shows(app.warning[-1].value)
+
+
+def test_the_python_of_the_shortcuts_gives_the_shares_and_the_sentence_on_the_page() -> None:
+    app = press(opened("Shortcuts"), "shortcuts")
+    (script,) = scripts(app, "class_evidence(name")
+    names = results_of(script)
+    for one in names["evidence"]:
+        share = float(one.means[[area.name for area in one.areas].index("border")])
+        assert f"border **{100 * share:.0f} %** (even map 44 %) · {len(one.numbers)} pictures" in said(app)
+    assert names["suspected"](names["evidence"]).sentence in said(app)
+    model, choice = load_model("lenet5"), picture_sets.of_digits(COUNT)
+    first = cam(model, prepare(choice.picture(0).photo.pixels, model).pixels, int(choice.labels[0]), "hires_cam")
+    np.testing.assert_allclose(names["heats"][0], first.values, rtol=1e-4, atol=1e-6)
+
+
+def test_the_python_of_the_answers_gives_the_table_and_the_mistakes() -> None:
+    app = predicted(model="PhotoNet", copies="5")
+    (script,) = scripts(app, "found.confusion.counts")
+    found = results_of(script)["found"]
+    cells = confusions_on(app, picture_sets.of_copies(5))
+    for folder, label, count in zip(cells["folder"], cells["answer"], cells["pictures"], strict=True):
+        row = found.mapping.folders.index(folder)
+        column = list(found.confusion.classes).index(found.mapping.labels.index(label))
+        assert found.confusion.counts[row, column] == count
+
+
+def test_as_many_places_are_replaced_as_the_price_says_or_fewer() -> None:
+    app = press(press(opened("Shortcuts"), "shortcuts"), "replaced")
+    found = next(item for key, (item, _, _) in common.results()._items.items() if "replaced part" in str(key))
+    part = next(area for area in areas() if area.name == "top left corner")
+    assert len(found.boxes) <= folder_replaced.places_of(part, chosen(app).model.input_size)
