@@ -88,8 +88,8 @@ def read_zip(source: Source, *, progress: Progress | None = None) -> PictureSet:
     skipped. Progress counts files.
 
     Raises BadImage where the archive is not a zip, is damaged, has no picture that can be read, or is over a limit: 100
-    MB, 15 000 entries, 10 000 pictures, 500 MB unpacked. Not unpacked, but listed, are files over 15 MB, files over 1 MB
-    that grow more than 200-fold, encrypted ones, links, and archives in the archive.
+    MB, 15 000 entries, 10 000 pictures, 500 MB unpacked. Not unpacked, but listed, are files over 15 MB, files over 1
+    MB that grow more than 200-fold, encrypted ones, links, and archives in the archive.
     """
     with _opened(source) as file:
         _check_outside(file)
