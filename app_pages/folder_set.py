@@ -261,7 +261,7 @@ def show_tiles(folders: Folders, atlas: Atlas, rows: np.ndarray, words: Callable
     places = row_of_tiles(len(rows), THUMBNAIL)
     for place, thumbnail, row in zip(places, thumbnails, map(int, rows), strict=True):
         with place:
-            st.image(_enlarged(thumbnail), width="stretch", output_format="PNG", alt=words(row))
+            views.show_picture(to_png(_in_squares(thumbnail)), words(row))
             st.caption(common.plain(words(row)))
             open_button(folders, row, key)
 
@@ -274,6 +274,6 @@ def open_button(folders: Folders, row: int, key: str) -> None:
         st.rerun()
 
 
-def _enlarged(picture: np.ndarray) -> np.ndarray:
+def _in_squares(picture: np.ndarray) -> np.ndarray:
     factor = -(-96 // min(picture.shape[:2]))
     return picture.repeat(factor, 0).repeat(factor, 1)
