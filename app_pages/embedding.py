@@ -26,6 +26,7 @@ here = common.chosen()
 model = here.model
 MOST_LISTED = 48
 FADED = 0.12  # opacity of a picture of whose neighbours the map keeps none
+TITLES = "By the network", "By raw pixels"
 TRUST, LAYERS = "How far to trust it", "Layer by layer"
 
 
@@ -56,11 +57,18 @@ def show_set(pictures: PictureChoice, layer: str, way: Way) -> None:
     used = way
     if way.method == "tsne":
         used = way.but(iterations=embedding_live.iterations_of(key, way["iterations"]))
-    key = set_maps.maps_key(here, pictures, layer, used)
-    if common.recall(key) is None and not ask(pictures, layer, used):
+        if used != way and common.recall(set_maps.maps_key(here, pictures, layer, used)) is None:
+            embedding_live.forget()  # the map that was stopped early is gone
+            used = way
+    needed = (set_maps.maps_key(here, pictures, layer, used), set_maps.rows_key(here, pictures, layer))
+    if any(common.recall(one) is None for one in needed) and not ask(pictures, layer, used):
         return
     maps = set_maps.maps_of(here, pictures, layer, used)
-    show(set_maps.rows_of(here, pictures, layer), maps, pictures, layer, used, live)
+    rows = set_maps.rows_of(here, pictures, layer)
+    if used != way and live is None and st.button("Draw the whole map", key="whole map", icon=":material/refresh:"):
+        embedding_live.forget()
+        st.rerun()
+    show(rows, maps, pictures, layer, used, live)
 
 
 def shown_early(key: tuple[object, ...], live: embedding_live.Live) -> bool:
@@ -110,7 +118,10 @@ def show(
     opacity = FADED + (1 - FADED) * embedding_trust.kept_of(here, rows, maps, key, way) if fade else None
     mark = None if placed is None else embedding_placed.mark_of(placed)
     selections = show_maps(rows, maps, pictures, layer, way, opacity, mark)
-    list_selected(selections, rows)
+    if not any(selection.lassoed for selection in selections):
+        st.caption("Point at a picture to see it, click it to make it the current one, or draw a lasso around many.")
+    for title, selection in zip(TITLES, selections, strict=True):
+        list_lassoed(title, selection.lassoed, rows)
     if placed is not None:
         embedding_placed.show(here, rows, placed)
     closer = st.segmented_control("Look closer", [TRUST, LAYERS], key="closer", bind="query-params")
@@ -155,8 +166,8 @@ def show_maps(
 ) -> list[Selection]:
     selections: list[Selection] = []
     both = (
-        ("By the network", f"features of {layer}", maps.by_features, "features"),
-        ("By raw pixels", "pixels", maps.by_pixels, "pixels"),
+        (TITLES[0], f"features of {layer}", maps.by_features, "features"),
+        (TITLES[1], "pixels", maps.by_pixels, "pixels"),
     )
     for place, (title, what, embedding, name) in zip(st.columns(2, gap="medium"), both, strict=True):
         with place:
@@ -167,7 +178,7 @@ def show_maps(
                 rows.labels,
                 rows.names,
                 title=f"{method} of the {what} of {len(rows)} pictures",
-                key=f"map of {name}, {pictures.key}, {layer}, {way}",
+                key=f"map of {name}, {here.model.title}, {pictures.key}, {layer}, {way}",
                 atlas=rows.atlas,
                 opacity=opacity if name == "features" else None,
                 mark=mark if name == "features" else None,
@@ -200,14 +211,12 @@ def open_picked(selection: Selection, pictures: PictureChoice) -> None:
         st.rerun()
 
 
-def list_selected(selections: list[Selection], rows: Rows) -> None:
-    lassoed = next((selection.lassoed for selection in selections if selection.lassoed), ())
+def list_lassoed(title: str, lassoed: tuple[int, ...], rows: Rows) -> None:
     if not lassoed:
-        st.caption("Point at a picture to see it, click it to make it the current one, or draw a lasso around many.")
         return
     counts = Counter(rows.labels[row] for row in lassoed)
     words = ", ".join(f"{count} of {label}" for label, count in counts.most_common(8))
-    st.markdown(f"**{len(lassoed)} pictures in the lasso:** {common.plain(words)}.")
+    st.markdown(f"**{len(lassoed)} pictures in the lasso:** {common.plain(words)}. {title}.")
     shown = lassoed[:MOST_LISTED]
     st.image(
         picture_map.cut(rows.atlas, shown),

@@ -10,7 +10,7 @@ import streamlit as st
 from app_pages import common, set_maps, takeaway, views
 from app_pages.picture_sets import PictureChoice
 from app_pages.set_maps import Rows, Way
-from vizcore.embedding import extract_features_of_layers
+from vizcore.embedding import NEIGHBOURS, extract_features_of_layers
 from vizcore.records import BadParameter, Embedding
 from vizcore.separability import FOLDS, Separability, separability
 
@@ -38,7 +38,7 @@ def layers_shown(here: common.Chosen, layer: str) -> list[str]:
 
 
 def show(here: common.Chosen, pictures: PictureChoice, layer: str, way: Way, rows: Rows) -> None:
-    layers = layers_shown(here, layer)
+    layers, way = layers_shown(here, layer), way.settled()
     key = ("depth", here.model.title, pictures.key, tuple(layers), way)
     depth: Depth | None = common.recall(key)
     if depth is None:
@@ -57,14 +57,15 @@ def show(here: common.Chosen, pictures: PictureChoice, layer: str, way: Way, row
     table = _table(depth)
     _show_curve(depth, table)
     call = (
-        f"{pictures.script}\nlabels = {list(pictures.labels)!r}\n"
+        f"{pictures.script}\nlabels = {pictures.folders}\n"
         f"rows = extract_features_of_layers(model, pictures, {layers!r})\n"
         "found = separability_of_layers(rows, labels)\n"
-        "for layer, one in found.items():\n    print(layer, one.neighbour, one.linear, one.chance)"
+        "for layer, one in found.items():\n    print(layer, one.neighbour, one.linear, one.chance)\n"
+        "print(separability(pixel_features(model, pictures), labels).linear)"
     )
     imports = (
-        "from vizcore.embedding import extract_features_of_layers",
-        "from vizcore.separability import separability_of_layers",
+        "from vizcore.embedding import extract_features_of_layers, pixel_features",
+        "from vizcore.separability import separability, separability_of_layers",
         *pictures.imports,
     )
     takeaway.offer_table(here, "layer by layer", table, imports, call)
@@ -81,12 +82,13 @@ def _compute(here: common.Chosen, pictures: PictureChoice, layers: list[str], wa
         for number, layer in enumerate(layers, 1):
             maps.append(way.draw(by_layer[layer][::step]))
             progress(number, len(layers))
+    k = min(NEIGHBOURS, len(rows) - 1)
     try:
         with common.running("Telling the classes apart", "layers") as progress:
             for number, layer in enumerate(layers, 1):
-                found.append(separability(by_layer[layer], rows.labels))
+                found.append(separability(by_layer[layer], rows.labels, k=k))
                 progress(number, len(layers) + 1)
-            pixels = separability(rows.pixels, rows.labels)
+            pixels = separability(rows.pixels, rows.labels, k=k)
     except BadParameter as refusal:  # one class, or too few pictures of one: the maps are there all the same
         refused = str(refusal)
     return Depth(tuple(layers), tuple(maps), tuple(found), pixels, rows.labels[::step], refused)

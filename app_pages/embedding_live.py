@@ -17,7 +17,7 @@ from vizcore.tsne import EXAGGERATED_ITERATIONS, MAX_ITERATIONS, TsneRun
 KEY = "map in the making"
 LOOK = 0.4  # seconds of computing between two pictures
 PAUSE = 0.05  # seconds between the end of one look and the next
-BYTES = 200  # for each picture and unit of perplexity, which a run holds
+BYTES = 200  # for each picture and unit of perplexity, which a run holds besides its rows
 KEPT_BYTES = 64 * 2**20  # a run that holds more is let go when its map is there
 FURTHER = 250  # iterations that "Go on" adds to a map that is there
 
@@ -37,11 +37,15 @@ class Live:
 
     @property
     def nbytes(self) -> int:
-        return 2 * _bytes(len(self.rows), self.way)
+        return _bytes(self.rows, self.way)
 
 
-def _bytes(count: int, way: Way) -> int:
-    return int(BYTES * count * min(float(way["perplexity"]), count / 3))
+def _bytes(rows: Rows, way: Way) -> int:
+    """Of both maps, and of what they are made of: three times, for the runs count with numbers of twice the length."""
+    count = len(rows)
+    return 2 * int(BYTES * count * min(float(way["perplexity"]), count / 3)) + 3 * (
+        rows.features.nbytes + rows.pixels.nbytes
+    )
 
 
 def of(key: tuple[object, ...]) -> Live | None:
@@ -56,7 +60,7 @@ def begin(here: common.Chosen, pictures: PictureChoice, layer: str, way: Way) ->
     key = set_maps.maps_key(here, pictures, layer, way)
     st.session_state.pop(KEY, None)
     with common.running("Finding the neighbours") as progress, common.turn([("neighbours", *key[1:])], LONG):
-        common.make_room(common.room_for(LONG) + 2 * _bytes(len(rows), way))
+        common.make_room(common.room_for(LONG) + _bytes(rows, way))
         features = way.run(rows.features)
         progress(1, 2)
         pixels = way.run(rows.pixels)
@@ -83,7 +87,7 @@ def _look(live: Live) -> None:
                 run.points,
                 live.rows.labels,
                 title=f"t-SNE in the making, {name}",
-                key=f"live {name}",
+                key=f"live {name}, {live.key}",
             )
             st.caption(f"Divergence {run.kl_divergence:.2f} nats.")
     if live.going:  # last, so that what is on the page is not pale meanwhile
@@ -138,6 +142,11 @@ def end(live: Live) -> NoReturn:
     if live.nbytes > KEPT_BYTES:
         st.session_state.pop(KEY)
     st.rerun()
+
+
+def forget() -> None:
+    """Ask for the whole map again, instead of one that was stopped early."""
+    st.session_state.pop("iterations of the map", None)
 
 
 def iterations_of(key: tuple[object, ...], wanted: int) -> int:

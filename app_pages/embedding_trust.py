@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,15 @@ import streamlit as st
 from app_pages import common, set_maps, takeaway, views
 from app_pages.picture_sets import PictureChoice
 from app_pages.set_maps import Maps, Rows, Way
-from vizcore.map_quality import MapAgreement, MapQuality, kept_neighbours, map_agreement, map_quality, reading
+from vizcore.map_quality import (
+    NEIGHBOURS,
+    MapAgreement,
+    MapQuality,
+    kept_neighbours,
+    map_agreement,
+    map_quality,
+    reading,
+)
 from vizcore.records import Embedding
 
 SEEDS = (0, 1, 2)
@@ -37,7 +46,7 @@ def kept_of(here: common.Chosen, rows: Rows, maps: Maps, key: tuple[object, ...]
     """(n,) share of each picture's neighbours that the map keeps, 0 to 1."""
     return common.known(
         ("kept", here.model.title, key),
-        lambda: kept_neighbours(rows.features, maps.by_features.points, metric=way.metric),
+        lambda: kept_neighbours(rows.features, maps.by_features.points, _near(rows), metric=way.metric),
         1e-7 * len(rows) ** 2,
     )
 
@@ -50,16 +59,17 @@ def show(
     nine: Nine | None = common.recall(nine_key)
     title = set_maps.title_of(maps.by_features)
     st.info(common.plain(reading(quality, nine.agreement if nine else None, method=title)), icon=":material/menu_book:")
-    _show_curves(quality, _quality_of(here, rows, maps.by_pixels, key, way, of_pixels=True))
-    _take_away(here, pictures, layer, way, quality)
+    _show_curves(quality, _quality_of(here, rows, maps.by_pixels, key, way, of_pixels=True), title)
+    _take_away(here, pictures, layer, way, quality, maps.by_features)
     if way.method != "tsne":
         return
     st.markdown("**Would another seed or perplexity tell the same?**")
     if nine is None:
-        seconds = 4.5 * set_maps.seconds_of_maps(pictures, way)
-        if not views.asked(
-            "Draw nine maps", "nine maps", f"3 seeds × 3 perplexities, about {common.duration(seconds)}"
-        ):
+        way = way.settled()
+        count = len(_perplexities(rows, way))
+        seconds = 0.5 * count * len(SEEDS) * set_maps.seconds_of_maps(pictures, way)
+        price = f"{len(SEEDS)} seeds × {count} perplexities, about {common.duration(seconds)}"
+        if not views.asked("Draw them all", "nine maps", price):
             return
         nine = common.known(nine_key, lambda: _draw(rows, way), seconds)
         st.rerun()
@@ -88,7 +98,7 @@ def _table(quality: MapQuality, name: str) -> pd.DataFrame:
     )
 
 
-def _show_curves(quality: MapQuality, of_pixels: MapQuality) -> None:
+def _show_curves(quality: MapQuality, of_pixels: MapQuality, title: str) -> None:
     table = pd.concat([_table(quality, "features"), _table(of_pixels, "pixels")], ignore_index=True)
     table["curve"] = table["map"] + ", " + table["measure"]
     low = float(table["share"].min())
@@ -119,7 +129,7 @@ def _show_curves(quality: MapQuality, of_pixels: MapQuality) -> None:
             },
         },
         height=320,
-        alt=f"Trustworthiness and continuity over the number of neighbours. {reading(quality)}",
+        alt=f"Trustworthiness and continuity over the number of neighbours. {reading(quality, method=title)}",
     )
     with st.popover("How to read this", type="tertiary", icon=":material/help:"):
         st.markdown(
@@ -132,35 +142,39 @@ def _show_curves(quality: MapQuality, of_pixels: MapQuality) -> None:
         st.caption("Venna & Kaski, Neighborhood preservation in nonlinear projection methods, ICANN 2001.")
 
 
-def _take_away(here: common.Chosen, pictures: PictureChoice, layer: str, way: Way, quality: MapQuality) -> None:
+def _take_away(
+    here: common.Chosen, pictures: PictureChoice, layer: str, way: Way, quality: MapQuality, embedding: Embedding
+) -> None:
+    imports, made = set_maps.python_of("features", pictures, layer, way, embedding)
     call = (
-        f"{pictures.script}\nrows = extract_features(model, pictures, {layer!r})\n{way.python('rows')}\n"
-        f"quality = map_quality(rows, embedding.points, metric={way.metric!r})\n"
+        f"{made}\nquality = map_quality(rows, embedding.points, metric={way.metric!r})\n"
         "print(quality.ks, quality.trustworthiness, quality.continuity)"
     )
-    imports = (
-        "from vizcore.embedding import extract_features",
-        set_maps.FUNCTIONS[way.method],
-        "from vizcore.map_quality import map_quality",
-        *pictures.imports,
-    )
     table = _table(quality, "features").drop(columns="map")
+    imports = (*imports, "from vizcore.map_quality import map_quality")
     takeaway.offer_table(here, "trust in the map", table, imports, call)
 
 
 def _draw(rows: Rows, way: Way) -> Nine:
     found = []
-    with common.running("Drawing nine maps", "maps") as progress:
-        for perplexity in _perplexities(rows, way):
+    perplexities = _perplexities(rows, way)
+    with common.running("Drawing maps", "maps") as progress:
+        for perplexity in perplexities:
             for seed in SEEDS:
                 found.append(way.but(perplexity=perplexity, seed=seed).draw(rows.features))
-                progress(len(found), len(FACTORS) * len(SEEDS))
-    return Nine(tuple(found), map_agreement([one.points for one in found]))
+                progress(len(found), len(perplexities) * len(SEEDS))
+    return Nine(tuple(found), map_agreement([one.points for one in found], _near(rows)))
+
+
+def _near(rows: Rows) -> int:
+    return min(NEIGHBOURS, len(rows) - 1)
 
 
 def _perplexities(rows: Rows, way: Way) -> list[float]:
+    """Those that differ: of few pictures large ones are all lowered to the same, and would agree with themselves."""
     most = (len(rows) - 1) / 3
-    return [round(min(max(way["perplexity"] * factor, 2.0), most), 1) for factor in FACTORS]
+    lowered = [math.floor(10 * min(max(way["perplexity"] * factor, 1.0), most)) / 10 for factor in FACTORS]
+    return list(dict.fromkeys(lowered))
 
 
 def _show_nine(nine: Nine, rows: Rows) -> None:
@@ -171,9 +185,11 @@ def _show_nine(nine: Nine, rows: Rows) -> None:
     ]
     picture = common.drawn(set_maps.sheet, nine.maps, rows.labels, titles, columns=len(SEEDS))
     shared = 100 * nine.agreement.mean
-    views.show_picture(picture, f"Nine maps of the same features; any two share {shared:.0f} % of their neighbours")
+    views.show_picture(
+        picture, f"{len(nine.maps)} maps of the same features; any two share {shared:.0f} % of their neighbours"
+    )
     st.caption(
         f"Rows: perplexity; columns: seed. Two of them share {shared:.0f} % of a picture's "
         f"{nine.agreement.k} neighbours on average; by chance {100 * nine.agreement.chance:.2g} %. Groups that "
-        "stand in all nine are in the features; where a group lies, and how large it is, is the map's doing."
+        "stand in all of them are in the features; where a group lies, and how large it is, is the map's doing."
     )

@@ -25,9 +25,16 @@ try:
         list(QUESTIONS),
         default=next(iter(QUESTIONS)),
         required=True,
-        key="question",
+        key="set_question",
         bind="query-params",
     )
+    if pictures is not None and pictures.copies:
+        st.info(
+            f"These are changed copies of {len(set(pictures.labels))} photos. Intervals, errors and verdicts below "
+            "take each for a picture of its own: they hold of these copies, and say nothing of other photos. Bring a "
+            "zip for that.",
+            icon=":material/content_copy:",
+        )
     if pictures is not None:
         QUESTIONS[question](folder_set.choose_classes(here, pictures))
 except LensError as refusal:

@@ -166,8 +166,10 @@ def show_ablation(folders: Folders, carried: ClassChannels, folder: str, layer: 
         f"{answered} of {len(found.before)} pictures are answered with the class as they are. Without channel "
         f"{int(worst['channel'])} alone, **{int(worst['lost'])}** of these are answered otherwise."
         if worst["lost"]
-        else f"No channel alone loses one of the {answered} pictures that are answered with the class: others carry it "
-        "as well."
+        else f"None of these {len(table)} channels alone loses one of the {answered} pictures that are answered with "
+        "the class."
+        if answered
+        else "None of the pictures is answered with the class, so that none can be lost."
     )
     call = (
         f"{folders.pictures.script}\nfolders = {folders.pictures.folders}\n"

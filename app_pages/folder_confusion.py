@@ -75,10 +75,10 @@ def _draw(folders: Folders, cells: pd.DataFrame, found: Evaluation) -> None:
 
     def choose() -> None:
         picked = st.session_state[key]["selection"].get("cell") or []
-        if picked and picked[0].get("folder") in folders.names:
+        answers = {folders.label(int(k)) for k in found.confusion.classes}  # not "all others", which is no cell
+        if picked and picked[0].get("folder") in folders.names and picked[0].get("answer") in answers:
             st.session_state[ROW] = picked[0]["folder"]
-            if picked[0].get("answer") in {folders.label(int(k)) for k in found.confusion.classes}:
-                st.session_state[COLUMN] = picked[0]["answer"]
+            st.session_state[COLUMN] = picked[0]["answer"]
 
     st.vega_lite_chart(
         cells,

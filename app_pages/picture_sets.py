@@ -41,6 +41,7 @@ class PictureChoice:
     imports: tuple[str, ...]
     script: str
     folders: str
+    copies: bool = False  # of a few pictures: nothing follows for others
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -127,6 +128,7 @@ def of_copies(count: int) -> PictureChoice:
         script="photos = [read_image(sample.read()) for sample in list_samples() if not sample.grey]\n"
         f"pictures = [copy for photo in photos for copy in variants(thumbnail(photo, {COPY_SIDE}), {count}, {SEED})]",
         folders=f"[sample.title for sample in list_samples() if not sample.grey for _ in range({count})]",
+        copies=True,
     )
 
 

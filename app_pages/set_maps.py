@@ -15,7 +15,7 @@ from app_pages.picture_sets import PictureChoice
 from vizcore.embedding import NEIGHBOURS, chance, extract_features, neighbour_accuracy, pixel_features
 from vizcore.other_maps import pca_map, umap_map
 from vizcore.records import Embedding, Progress
-from vizcore.tsne import TsneRun, tsne
+from vizcore.tsne import EXAGGERATED_ITERATIONS, TsneRun, tsne
 
 PERPLEXITY, SEED, ITERATIONS = 30.0, 0, 750
 MARKERS = "oD^svP"  # as many as the map's shapes: with seven colours, 42 classes are told apart
@@ -44,6 +44,12 @@ class Way:
     def but(self, **changes: Any) -> Way:
         return Way(self.method, tuple((dict(self.options) | changes).items()))
 
+    def settled(self) -> Way:
+        """The same with no fewer iterations than `tsne` makes, where a map was stopped early."""
+        if self.method != "tsne":
+            return self
+        return self.but(iterations=max(self["iterations"], EXAGGERATED_ITERATIONS))
+
     def draw(self, rows: np.ndarray, progress: Progress | None = None) -> Embedding:
         if self.method != "tsne":
             return WAYS[self.method](rows, **dict(self.options))
@@ -58,7 +64,7 @@ class Way:
         options = "".join(f", {name}={value!r}" for name, value in self.options if name != "iterations")
         if self.method != "tsne":
             return f"embedding = {WAYS[self.method].__name__}({rows}{options})  # .points (n, 2)"
-        if iterations is None or iterations >= 250:
+        if iterations is None or iterations >= EXAGGERATED_ITERATIONS:
             return f"embedding = tsne({rows}{options}, iterations={iterations or self['iterations']})  # .points (n, 2)"
         return f"run = TsneRun({rows}{options})\nrun.advance({iterations})\nembedding = run.finish()  # .points (n, 2)"
 

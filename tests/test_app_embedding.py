@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from test_app import chosen, saying, texts, visit
 from test_takeaway import results_of, scripts
 
-from app_pages import common, embedding_live, embedding_placed, embedding_trust, picture_sets, set_maps
+from app_pages import common, embedding_live, embedding_placed, embedding_trust, picture_map, picture_sets, set_maps
 from app_pages.set_maps import Maps, Way
 from vizcore.placing import NEIGHBOURS
 
@@ -234,7 +234,7 @@ def test_trust_says_in_words_what_may_be_read_and_nine_maps_tell_what_a_seed_wou
     app = drawn(opened(watch="false", closer="How far to trust it"))
     assert "may not be read" in app.info[0].value
     assert "share" not in app.info[0].value
-    next(button for button in app.button if button.label == "Draw nine maps").click().run()
+    next(button for button in app.button if button.label == "Draw them all").click().run()
     assert not app.exception
     assert "share" in app.info[0].value
     saying(app, "Rows: perplexity; columns: seed")
@@ -249,6 +249,42 @@ def test_points_fade_by_the_neighbours_that_the_map_loses() -> None:
     kept = embedding_trust.kept_of(here, rows, maps_on(app), key, WAY)
     assert kept.shape == (200,)
     assert kept.min() < kept.max() <= 1
+
+
+def test_a_map_stopped_early_can_be_looked_at_closer_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedding_trust, "SEEDS", (0, 1))
+    monkeypatch.setattr(embedding_trust, "FACTORS", (1.0,))
+    app = drawn(opened(closer="How far to trust it"))
+    app.button(key="pause the map").click().run()
+    iterations = live_of(app).features.iteration
+    app.button(key="stop the map").click().run()
+    made = results_of(scripts(app, "map_quality(rows")[0])
+    assert made["embedding"].params["iterations"] == iterations < 250
+    next(button for button in app.button if button.label == "Draw them all").click().run()
+    assert not app.exception
+    assert not app.error
+    saying(app, "Rows: perplexity; columns: seed")
+
+
+def test_a_map_stopped_early_whose_run_is_gone_can_be_had_whole() -> None:
+    app = drawn(opened())
+    app.button(key="stop the map").click().run()
+    del app.session_state[embedding_live.KEY]
+    app.run()
+    app.button(key="whole map").click().run()
+    assert not app.metric
+    app.toggle(key="watch").set_value(False).run()
+    assert maps_on(drawn(app)).by_features.params["iterations"] == 300
+    common.results().clear()
+    app.run()
+    assert app.button(key="draw_map")
+
+
+def test_perplexities_that_few_pictures_lower_to_the_same_are_drawn_once() -> None:
+    few = np.zeros((20, 3), np.float32)
+    rows = set_maps.Rows(few, few, None, ("a",) * 20, ("a",) * 20, picture_map.Atlas("", 1))
+    assert embedding_trust._perplexities(rows, Way()) == [6.3]
+    assert embedding_trust._perplexities(rows, Way().but(perplexity=3.0)) == [1.0, 3.0, 6.3]
 
 
 # ---- layers ---------------------------------------------------------------------------------------------------

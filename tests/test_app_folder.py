@@ -39,7 +39,7 @@ def quiet(done: int, total: int) -> None:
 
 
 def opened(question: str = "Right and wrong", **query: str) -> AppTest:
-    asked = {"model": "LeNet-5", "digits": str(COUNT), "question": question} | query
+    asked = {"model": "LeNet-5", "digits": str(COUNT), "set_question": question} | query
     app = visit("folder", **asked)
     assert not app.exception
     return app
@@ -172,7 +172,7 @@ def test_hostile_folders_are_shown_as_text_under_every_question() -> None:
     app = with_zip(opened(cell_folder=folder, cell_answer="3"), members)
     assert folder in said(press(app, "answers of the set"))
     for question, keys in (("Channels", ["class channels"]), ("Shortcuts", ["shortcuts", "replaced"])):
-        app.button_group(key="question").set_value(question).run()
+        app.button_group(key="set_question").set_value(question).run()
         for key in keys:
             press(app, key)
         assert folder in said(app), question
@@ -185,7 +185,7 @@ def test_a_zip_of_one_class_is_answered_and_has_no_other_class_to_compare_with()
     app = with_zip(opened(), {f"7/{k}.png": png_of(7, k) for k in range(8)})
     press(app, "answers of the set")
     assert app.metric[-1].value == "8 of 8"
-    app.button_group(key="question").set_value("Shortcuts").run()
+    app.button_group(key="set_question").set_value("Shortcuts").run()
     press(app, "shortcuts")
     saying(app, "are too few to compare with one another")
     press(app, "replaced")

@@ -19,7 +19,19 @@ from vizcore.heat_clusters import cluster_heatmaps
 from vizcore.records import BadParameter, UnsupportedModel
 from vizcore.replaced import Replaced, replace_part
 from vizcore.shares import areas, shares_of, shrunk
-from vizcore.shortcuts import ClassEvidence, Suspected, class_evidence, suspected
+from vizcore.shortcuts import ClassEvidence, Suspected, Suspicion, class_evidence, suspected
+
+
+def test_the_surest_suspicion_of_each_class_comes_first() -> None:
+    (area, *_) = areas()
+    sure, doubtful, again = (
+        Suspicion(label, area, 0.5, 0.1, 0.1, p) for label, p in (("a", 1e-6), ("b", 0.02), ("a", 0.04))
+    )
+    found = Suspected((sure, doubtful, again), tuple("abcdefg"), (), 63)
+    assert list(found.of_class) == ["a", "b"]
+    assert found.of_class["a"] is sure
+    assert "“a”, “b”" in found.sentence
+
 
 SIZES = [(7, 6), (1, 1), (3, 8), (41, 29), (6, 24)]
 

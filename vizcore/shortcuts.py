@@ -100,7 +100,10 @@ class Suspected:
     @property
     def of_class(self) -> dict[str, Suspicion]:
         """The surest suspicion of each suspected class."""
-        return {one.label: one for one in reversed(self.suspicions)}
+        found: dict[str, Suspicion] = {}
+        for one in self.suspicions:
+            found.setdefault(one.label, one)
+        return found
 
     @property
     def sentence(self) -> str:
@@ -117,6 +120,8 @@ class Suspected:
                 f"None of {compared} classes stands out at the border or in a corner. A shortcut elsewhere, one that "
                 "several classes share, or one that the method does not show is not excluded by that."
             )
+        if len(self.of_class) > 1:
+            return f"Of {compared} classes, {found} have evidence at the border or in a corner far beyond the others'."
         return f"Of {compared} classes, {found} has evidence at the border or in a corner as no other class has."
 
 
