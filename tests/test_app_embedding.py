@@ -169,7 +169,6 @@ def test_a_plane_of_principal_components_is_drawn_at_once_and_has_no_divergence(
 def test_umap_is_drawn_where_it_is_installed_and_otherwise_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pytest.importorskip("umap", reason="an optional extra")
     assert drawn(opened(map_by="UMAP")).metric
     common.results().clear()
     monkeypatch.setitem(sys.modules, "umap", None)

@@ -61,7 +61,7 @@ def _run_pool(make: Callable[[], Worker], shards: Sequence[Shard], workers: int)
                 line = future.result()
                 running |= {pool.submit(_work, shard) for shard in itertools.islice(waiting, 1)}
                 yield line
-    except BaseException:
+    except BaseException:  # Ctrl-C, a worker's refusal, or a caller that asks no more: raised again
         for process in ours:
             process.kill()  # what they have written under its name is whole, the rest is not wanted
         raise

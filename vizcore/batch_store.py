@@ -181,7 +181,7 @@ def _whole(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())  # or the name could outlive a power cut without what it names
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException:  # a full disk, Ctrl-C: what is half written goes
         temporary.unlink(missing_ok=True)
         raise
 
