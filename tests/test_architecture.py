@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 BASE_OF_THE_CORE = {
     *("records", "hooks", "photos", "images", "colour", "baselines", "imputation", "ranks", "scores", "relu_rules"),
-    *("folders", "weights"),
+    *("folders", "weights", "whole_files"),
     "neighbours",  # rows of numbers and the distances between them
     *("recording", "trail", "formulas", "windows"),  # what a pass computed, to be done again by hand
     "shares",  # of the evidence of many heatmaps, by place

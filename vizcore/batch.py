@@ -34,7 +34,7 @@ from vizcore.batch_store import Line, read_facts, writing
 from vizcore.batch_worker import Load, Worker, check_device
 from vizcore.folders import labels_of, pictures_in
 from vizcore.records import BadParameter, Model, Progress, check_whole
-from vizcore.weights import digest_of_weights
+from vizcore.weights import digest_of_weights, facts_of_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,15 +168,7 @@ def _facts(model: Model, digest: str, plan: Plan, folder: Path, names: Sequence[
     """All that the results depend on, as it stands in job.json."""
     return {
         "form": FORM,
-        "model": {
-            "name": model.name,
-            "weights": digest,
-            "input_size": list(model.input_size),
-            "mean": list(model.mean),
-            "std": list(model.std),
-            "crop_pct": model.crop_pct,
-            "interpolation": model.interpolation,
-        },
+        "model": facts_of_model(model, digest),
         "job": asdict(plan.job) | {"do": list(plan.job.do)},
         "pictures": {"count": len(names), "digest": _digest_of_list(folder, names)},
         "shards": math.ceil(len(names) / plan.job.shard_size),

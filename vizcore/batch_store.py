@@ -16,28 +16,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from vizcore.records import BadParameter
+from vizcore.whole_files import TEMPORARY, WrittenFile, whole, write_whole
 
 JOB, MANIFEST = "job.json", "manifest.jsonl"
-TEMPORARY = ".tmp"
-
-
-@dataclass(frozen=True)
-class WrittenFile:
-    """A file of a shard: ``name`` from the folder of results, with "/" between."""
-
-    name: str
-    bytes: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -85,7 +74,7 @@ class Results:
             for line in lines:
                 places.append((Line.of_json(line).number, start))
                 start += len(line)
-            with _whole(self._folder / MANIFEST) as sorted_lines:
+            with whole(self._folder / MANIFEST) as sorted_lines:
                 for _, start in sorted(places):
                     lines.seek(start)
                     sorted_lines.write(lines.readline())
@@ -102,7 +91,7 @@ class Results:
         """Keep the lines whose files are there; the last one may be half a line, where the writer was killed."""
         path = self._folder / MANIFEST
         path.touch()
-        with open(path, "rb") as lines, _whole(path) as good:
+        with open(path, "rb") as lines, whole(path) as good:
             for text in lines:
                 try:
                     line = Line.of_json(text)
@@ -145,15 +134,6 @@ def writing(folder: Path, facts: Mapping[str, Any]) -> Iterator[Results]:
             yield results
 
 
-def write_whole(folder: Path, name: str, data: bytes) -> WrittenFile:
-    """Write a file of the ``folder`` of results, whole or not at all; folders that it lies in are made."""
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _whole(path) as file:
-        file.write(data)
-    return WrittenFile(name, len(data), hashlib.sha256(data).hexdigest())
-
-
 def read_facts(folder: Path) -> dict[str, Any]:
     """What ``job.json`` says. Raises BadParameter where there is none."""
     try:
@@ -169,21 +149,6 @@ def read_lines(folder: Path) -> Iterator[Line]:
     with open(folder / MANIFEST, "rb") as lines:
         for line in lines:
             yield Line.of_json(line)
-
-
-@contextlib.contextmanager
-def _whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the name ``path`` when all is written, and is gone where that fails."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{TEMPORARY}")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())  # or the name could outlive a power cut without what it names
-        os.replace(temporary, path)
-    except BaseException:  # a full disk, Ctrl-C: what is half written goes
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 @contextlib.contextmanager

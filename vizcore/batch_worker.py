@@ -13,9 +13,10 @@ import torch
 
 from vizcore.batch_job import Plan, Shard
 from vizcore.batch_rows import rows_of
-from vizcore.batch_store import Line, WrittenFile, write_whole
+from vizcore.batch_store import Line
 from vizcore.records import BadParameter, BadWeights, Model
 from vizcore.weights import digest_of_weights
+from vizcore.whole_files import WrittenFile, write_whole
 
 Load = Callable[[], Model]
 
