@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -76,7 +75,7 @@ class Folders:
         if known != NO_CLASS:
             return known
         assert answered is not None, "the answers are asked for first where a folder has no class"
-        return Counter(map(int, answered.predictions.answers[self.rows(folder)])).most_common(1)[0][0]
+        return self.evaluation(answered).target(folder)
 
     def label(self, target: int) -> str:
         """The name of a class; where others have the same name, with its number."""

@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from commands import batch, embed, filters, heatmap, layers, lists, report
+from commands import batch, embed, filters, heatmap, layers, lists, report, survey
 
 STOPPED = 130  # as shells say of what Ctrl-C ended
 
@@ -55,6 +55,6 @@ def make_parser() -> argparse.ArgumentParser:
         epilog="Each command explains itself: python -m vizcore heatmap --help",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (report, heatmap, layers, filters, embed, batch, lists):
+    for command in (report, heatmap, layers, filters, embed, survey, batch, lists):
         command.add(commands)
     return parser

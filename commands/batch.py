@@ -27,7 +27,9 @@ def add(commands: Any) -> None:
         "  python -m vizcore batch /nfs/pictures --do features --engine ray --address auto --workers 64 -o /nfs/out",
     )
     parser.add_argument("folder", type=Path, help="A folder of pictures")
-    parser.add_argument("--do", dest="kinds", type=_kinds, required=True, metavar="WHAT", help=",".join(KINDS))
+    parser.add_argument(
+        "--do", dest="kinds", type=common.any_of(KINDS), required=True, metavar="WHAT", help=",".join(KINDS)
+    )
     common.add_model(parser)
     heatmaps = parser.add_argument_group("heatmaps")
     heatmaps.add_argument("--method", help="A name that `methods` lists. Default: grad_cam")
@@ -89,12 +91,3 @@ def batch(asked: Any) -> None:
         print(f"{done.new:,} of them now, in {done.seconds:.1f} s: {speed:.1f} pictures a second.")
     else:
         print("All of them were done before.", file=sys.stderr)
-
-
-def _kinds(given: str) -> tuple[str, ...]:
-    import argparse
-
-    kinds = tuple(kind.strip() for kind in given.split(","))
-    if unknown := [kind for kind in kinds if kind not in KINDS]:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(KINDS)}")
-    return kinds

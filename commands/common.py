@@ -73,6 +73,18 @@ def add_view(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def any_of(names: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """What an option takes that is some of ``names`` with commas between."""
+
+    def parts(given: str) -> tuple[str, ...]:
+        found = tuple(part.strip() for part in given.split(","))
+        if unknown := [part for part in found if part not in names]:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(names)}")
+        return found
+
+    return parts
+
+
 def add_output(parser: argparse.ArgumentParser, *endings: str, required: bool = False) -> None:
     def path(given: str) -> Path:
         if Path(given).suffix.lower() not in endings:

@@ -58,6 +58,23 @@ MAY_IMPORT_A_METHOD: set[tuple[str, str]] = {
         for what in ("batch_job", "batch_store", "batch_worker")
     ),
     *(("batch", f"batch_{what}") for what in ("job", "local", "ray", "rows", "store", "worker")),
+    *(
+        ("findings", what)
+        for what in (
+            *("alike", "calibration", "class_channels", "heat_clusters", "predictions", "replaced", "shortcuts"),
+            "strongest",
+        )
+    ),
+    # the record of what they all found over a set
+    *(("set_figures", what) for what in ("calibration", "export", "findings", "predictions", "strongest")),
+    *(
+        ("survey", what)
+        for what in (
+            *("alike", "cam", "class_channels", "filters", "findings", "heat_clusters", "predictions", "replaced"),
+            *("set_figures", "shortcuts", "strongest", "warp"),
+        )
+    ),
+    # it asks each of them of a folder
     # a job of many pictures: what is asked, what is computed, where it is written, by whom
 }
 ENTRY = "vizcore/__main__.py"  # the command line: it stands on top, as app.py does, and nothing imports it

@@ -8,9 +8,7 @@ A picture that cannot be read, or that the net has no answer for, is a row that 
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,13 +23,11 @@ from torch import Tensor
 
 from vizcore.batch_job import Column, Job, Plan, Shard, settled
 from vizcore.embedding import one_vector_each
-from vizcore.folders import as_text
+from vizcore.folders import as_text, read_picture
 from vizcore.heatmaps import BY_PIXEL, heatmap, scale_of, usual_options
 from vizcore.hooks import require_maps, trace
 from vizcore.images import overlay, prepare, thumbnail, to_png
-from vizcore.photos import MAX_BYTES, open_photo
 from vizcore.records import (
-    BadImage,
     Heatmap,
     LensError,
     Model,
@@ -120,30 +116,12 @@ def overlay_name(shard: Shard, row: int) -> str:
 
 
 def _read(path: Path, model: Model, job: Job) -> _Picture:
-    """One file, as it is shown to the net. Whatever is wrong with it becomes a sentence that does not say where the
-    folder lies, so that the row is the same on another machine."""
-    digest = None
-    try:
-        with open(_regular(path), "rb") as file:
-            data = file.read(MAX_BYTES + 1)
-            whole = hashlib.sha256(data)
-            while more := file.read(2**20):  # of what is too large to be read
-                whole.update(more)
-        digest = whole.hexdigest()
-        pixels = open_photo(data).pixels
-        photo = thumbnail(pixels, PNG_SIDE) if job.png else None
-        return _Picture(digest, prepare(pixels, model).pixels, photo)
-    except BadImage as refusal:
-        return _Picture(digest, error=str(refusal))
-    except OSError as error:
-        return _Picture(digest, error=f"The file cannot be read: {error.strerror}.")
-
-
-def _regular(path: Path) -> Path:
-    """``path`` where it leads to a file: a pipe of that name would be waited for without an end."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise BadImage("It is no file, but a pipe, a socket or a device. Take it out of the folder.")
-    return path
+    """One file, as it is shown to the net."""
+    file = read_picture(path)
+    if file.pixels is None:
+        return _Picture(file.sha256, error=file.error)
+    photo = thumbnail(file.pixels, PNG_SIDE) if job.png else None
+    return _Picture(file.sha256, prepare(file.pixels, model).pixels, photo)
 
 
 def _read_ahead(read: Callable[[str], _Picture], names: Sequence[str], ahead: int) -> Iterator[_Picture]:

@@ -1,16 +1,58 @@
-"""The pictures of a folder: which files they are, in which order, and which class the folders make of each."""
+"""The pictures of a folder: which files they are, in which order, which class the folders make of each; one read."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import stat
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from vizcore.records import BadParameter
+import numpy as np
+
+from vizcore.photos import MAX_BYTES, open_photo
+from vizcore.records import BadImage, BadParameter
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 NO_FOLDER = "no folder"
-RESULTS = {"job.json", "manifest.jsonl"}  # what lies beside these was computed, and is no picture to compute from
+SURVEY = "survey.json"  # the manifest of `vizcore.survey`
+# What lies beside all of one of these was computed, and is no picture to compute from.
+RESULTS = ({"job.json", "manifest.jsonl"}, {SURVEY})
+
+
+@dataclass(frozen=True, eq=False)
+class PictureFile:
+    """What was read of one file: the SHA-256 of its bytes, and ``pixels`` uint8 (H, W, 3), or ``error``, why none."""
+
+    sha256: str | None
+    pixels: np.ndarray | None = None
+    error: str | None = None
+
+
+def read_picture(path: Path) -> PictureFile:
+    """One file of a folder, upright and sRGB as `open_photo` gives it, never reduced. Whatever is wrong with it becomes
+    a sentence that does not say where the folder lies, so that it is the same on another machine."""
+    sha256 = None
+    try:
+        with open(_regular(path), "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+            whole = hashlib.sha256(data)
+            while more := file.read(2**20):  # of what is too large to be read
+                whole.update(more)
+        sha256 = whole.hexdigest()
+        return PictureFile(sha256, open_photo(data).pixels)
+    except BadImage as refusal:
+        return PictureFile(sha256, error=str(refusal))
+    except OSError as error:
+        return PictureFile(sha256, error=f"The file cannot be read: {error.strerror}.")
+
+
+def _regular(path: Path) -> Path:
+    """``path`` where it leads to a file: a pipe of that name would be waited for without an end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise BadImage("It is no file, but a pipe, a socket or a device. Take it out of the folder.")
+    return path
 
 
 def pictures_in(folder: Path, leave_out: Path | None = None) -> tuple[str, ...]:
@@ -19,8 +61,8 @@ def pictures_in(folder: Path, leave_out: Path | None = None) -> tuple[str, ...]:
 
     A name that is not UTF-8 has surrogates in it, as Python gives it; `as_text` makes text of it. A link to a file is a
     picture wherever it leads, also where it leads nowhere: who reads it will say so. Links to folders are not followed.
-    Left out are ``leave_out`` and every other folder of results of `vizcore.batch`, and what macOS adds ("._…",
-    "__MACOSX"). Raises BadParameter where there is no such folder, or one inside it cannot be listed.
+    Left out are ``leave_out`` and every other folder of results of `vizcore.batch` or `vizcore.survey`, and what macOS
+    adds ("._…", "__MACOSX"). Raises BadParameter where there is no such folder, or one inside it cannot be listed.
     """
     if not folder.is_dir():
         raise BadParameter(f"There is no folder {str(folder)!r}.")
@@ -32,7 +74,7 @@ def pictures_in(folder: Path, leave_out: Path | None = None) -> tuple[str, ...]:
     found = []
     for place, folders, names in os.walk(folder, onerror=refuse):
         inside = Path(place).relative_to(folder)
-        if os.path.realpath(place) == hidden or set(names) >= RESULTS:
+        if os.path.realpath(place) == hidden or any(set(names) >= results for results in RESULTS):
             folders.clear()
             continue
         folders[:] = [name for name in folders if name.lower() != "__macosx"]

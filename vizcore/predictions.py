@@ -208,17 +208,28 @@ class Evaluation:
 
     def cell(self, folder: str, answer: int) -> np.ndarray:
         """Numbers of the pictures of ``folder`` answered with the class ``answer``, the surest first."""
-        if folder not in self.mapping.folders:
-            raise BadParameter(f"folder is {folder!r}; it must be one of {', '.join(self.mapping.folders)}.")
+        row = self._row_of(folder)
         check_whole("answer", answer, 0, len(self.mapping.labels) - 1)
-        inside = (self.rows == self.mapping.folders.index(folder)) & (self.predictions.answers == answer)
+        inside = (self.rows == row) & (self.predictions.answers == answer)
         return self._surest_first(np.flatnonzero(inside))
+
+    def target(self, folder: str) -> int:
+        """The class of ``folder``, or where it has none the one that its pictures are answered with most; of equal
+        ones the first."""
+        row = self._row_of(folder)
+        known = int(self.mapping.classes[row])
+        return known if known != NO_CLASS else int(np.bincount(self.predictions.answers[self.rows == row]).argmax())
 
     @property
     def mistakes(self) -> np.ndarray:
         """Numbers of the pictures whose answer is not their folder's class, the surest first; of unmatched folders
         none."""
         return self._surest_first(np.flatnonzero(self.counted & ~self.right))
+
+    def _row_of(self, folder: str) -> int:
+        if folder not in self.mapping.folders:
+            raise BadParameter(f"folder is {folder!r}; it must be one of {', '.join(self.mapping.folders)}.")
+        return self.mapping.folders.index(folder)
 
     def _surest_first(self, numbers: np.ndarray) -> np.ndarray:
         return numbers[np.argsort(-self.predictions.confidence[numbers], kind="stable")]

@@ -12,6 +12,7 @@ the net needs it; that the net should not need it, only who knows the subject ca
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from vizcore.baselines import filling_of
-from vizcore.images import Pictures, in_batches
+from vizcore.images import Pictures, in_batches, prepare
 from vizcore.records import (
     BadParameter,
     Model,
@@ -34,6 +35,7 @@ from vizcore.records import (
 from vizcore.shares import Part
 
 RARE = 0.05
+MOST = 40  # pictures, of a class that is asked and of the others that stand in, where a whole set is asked
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +142,17 @@ def replace_part(
         target=int(target),
         model_name=model.name,
     )
+
+
+def evenly(numbers: Sequence[int], most: int = MOST) -> list[int]:
+    """At most ``most`` of ``numbers``, at equal distances."""
+    return list(numbers[:: -(-len(numbers) // most) or 1])
+
+
+def mean_of(model: Model, pictures: Sequence[np.ndarray]) -> Tensor:
+    """The mean (1, 3, H, W) of ``pictures``, uint8 (H, W, 3), as the net sees them: what stands in for a part, where
+    they are of other classes. At least one."""
+    return torch.stack([prepare(picture, model).pixels for picture in pictures]).mean(0)
 
 
 def _answers(model: Model, pixels: Tensor, target: int) -> tuple[np.ndarray, np.ndarray]:

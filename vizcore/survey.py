@@ -1,0 +1,481 @@
+"""What a network does over a whole folder of pictures, written as one folder of Parquet: a survey.
+
+Folders are the classes. Three questions, each of which the page Set asks as well:
+
+* ``answers``: what every picture is answered with, accuracy with its interval, recall and precision of each class, the
+  table of confusions, calibration (`vizcore.predictions`, `vizcore.calibration`).
+* ``channels``: of each layer that is named the dead channels, the nine pictures that excite each channel most, pairs
+  that do the same work, the channels that carry each class and what ablating them does (`vizcore.strongest`,
+  `vizcore.alike`, `vizcore.class_channels`).
+* ``shortcuts``: the heatmap of every picture for its folder's class, the mean of each class, its shares by area, groups
+  of heatmaps, classes that are suspected of a shortcut, and the counter-test of each suspicion (`vizcore.shortcuts`,
+  `vizcore.heat_clusters`, `vizcore.replaced`).
+
+Unlike `vizcore.batch`, which asks of each picture for itself and so of millions, a survey asks of all together, in one
+process: pictures are read anew for each pass, and what is held grows with their number by some kilobytes each.
+
+    from models import load_model
+    from vizcore.survey import Asked, survey
+
+    done = survey(load_model("photonet"), "pictures/", "out/", Asked(png=True))
+    pandas.read_parquet("out/classes.parquet")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import torch
+
+from vizcore.alike import alike_channels, alike_kernels
+from vizcore.cam import CAM_METHODS, cam
+from vizcore.class_channels import ablate_channels, class_channels
+from vizcore.filters import convolutions, filters
+from vizcore.findings import Carried, Evidence, Findings, calibration_of, tables_of
+from vizcore.folders import SURVEY, PictureFile, as_text, labels_of, pictures_in, read_picture
+from vizcore.heat_clusters import cluster_heatmaps
+from vizcore.hooks import find_layer, layer_for
+from vizcore.images import prepare
+from vizcore.predictions import NO_CLASS, Predictions, class_mapping, evaluate, predict
+from vizcore.records import BadParameter, Model, Progress, check_target, check_whole
+from vizcore.replaced import evenly, mean_of, replace_part
+from vizcore.set_figures import figures_of
+from vizcore.shortcuts import class_evidence, suspected
+from vizcore.strongest import strongest_patches
+from vizcore.warp import by_place
+from vizcore.weights import digest_of_weights, facts_of_model
+from vizcore.whole_files import TEMPORARY, WrittenFile, write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+QUESTIONS = ("answers", "channels", "shortcuts")
+PACKAGES = ("torch", "numpy", "pillow", "pyarrow", "scikit-learn")  # of another version, numbers may differ
+FORM = 1  # of the folder
+
+Bars = Callable[[str], AbstractContextManager[Progress]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked: any of QUESTIONS, of which ``answers`` is always answered, for the others stand on it.
+
+    ``classes`` gives folders that are named after no class one, by its number; what then still has none is counted
+    neither right nor wrong, and takes its commonest answer where a class is needed. ``layers`` are those of
+    ``channels``, by default the model's own for heatmaps; ``without`` (0 to 100) is how many of the channels that carry
+    a class are ablated, over ``ablated_over`` (1 or more) of its pictures at most. ``method`` is one of CAM_METHODS.
+    ``png`` also draws figures. ``seed`` (0 to 2**32 − 1) decides what is random.
+    """
+
+    questions: tuple[str, ...] = QUESTIONS
+    classes: Mapping[str, int] = field(default_factory=dict)
+    layers: tuple[str, ...] = ()
+    without: int = 10
+    ablated_over: int = 200
+    method: str = "hires_cam"
+    png: bool = False
+    batch_size: int = 8
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """A finished survey: how many ``pictures`` the folder has, of which ``errors`` could not be read; what was
+    ``found`` over the others; the same in ``sentences``; and the ``files`` that were written."""
+
+    pictures: int
+    errors: int
+    found: Findings
+    sentences: tuple[str, ...]
+    files: tuple[WrittenFile, ...]
+
+
+def survey(
+    model: Model,
+    folder: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    asked: Asked | None = None,
+    *,
+    bars: Bars | None = None,
+) -> Survey:
+    """Ask ``asked`` of the pictures of ``folder`` (`folders.pictures_in`), and write the answers into ``out``.
+
+    ``out`` becomes a folder of Parquet files, one a table (``docs/survey.md``), and of PNGs where asked, with
+    ``survey.json``: what was asked, digests of pictures and weights, versions, what was found in sentences, and bytes
+    and SHA-256 of each file. A survey that lies there is replaced. Pictures that cannot be read are rows of
+    ``pictures.parquet`` with their error. ``bars`` makes a bar of what its name says, a context that gives a Progress;
+    what that raises, and Ctrl-C, leaves the tables of the questions that were answered, and ``survey.json`` says which.
+
+    Cost, with n pictures, L layers and K folders: n passes for answers; (2 L + L (1 + backward) + L · without) n for
+    channels, ablations of ``ablated_over`` pictures a folder at most; n forth and back for shortcuts, and some 100
+    passes for 40 pictures of each suspected class.
+
+    Raises BadParameter for what cannot be asked, for a folder without pictures that can be read, and where ``out``
+    holds something else; LayerNotFound, UnsupportedModel; OSError where it cannot be written.
+    """
+    asked, bars = asked or Asked(), bars or _no_bars
+    asked = _settled(model, asked)
+    folder, out = Path(folder).resolve(), Path(out).resolve()
+    if folder == out:
+        raise BadParameter("The results would go among the pictures. Name another folder for them.")
+    names = pictures_in(folder, leave_out=out)
+    if not names:
+        raise BadParameter(f"There is no picture in {str(folder)!r}.")
+    _check_classes(model, asked, _folders(names))
+    report = _Report(out, model, asked)
+    with bars("reading and answering") as progress:
+        files, found = _answered(model, folder, names, asked, progress)
+    errors = sum(file.error is not None for file in files)
+    report.add_pictures(names, files)
+    good = [name for name, file in zip(names, files, strict=True) if file.error is None]
+    pictures = _Pictures(folder, good)
+    report.add("answers", found)
+    for question, step in (("channels", _channels), ("shortcuts", _shortcuts)):
+        if question in asked.questions:
+            found = step(model, pictures, found, asked, bars)
+            report.add(question, found)
+    if asked.png:
+        report.add_figures(model, found, pictures)
+    return Survey(len(names), errors, found, tuple(report.sentences), tuple(report.files))
+
+
+# -- what is asked ---------------------------------------------------------------------------------------------------
+
+
+def _settled(model: Model, asked: Asked) -> Asked:
+    """``asked`` with its layers named. Raises BadParameter and LayerNotFound, before a picture is read."""
+    if unknown := [name for name in asked.questions if name not in QUESTIONS]:
+        raise BadParameter(f"questions names {unknown[0]!r}; it must be of {', '.join(QUESTIONS)}.")
+    if asked.method not in CAM_METHODS:
+        raise BadParameter(f"method is {asked.method!r}; it must be one of {', '.join(CAM_METHODS)}.")
+    check_whole("without", asked.without, 0, 100)
+    check_whole("ablated_over", asked.ablated_over, 1, 10**9)
+    check_whole("batch_size", asked.batch_size, 1, 4096)
+    check_whole("seed", asked.seed, 0, 2**32 - 1)
+    if asked.layers and "channels" not in asked.questions:
+        raise BadParameter("layers are given, but questions names no channels, which they are for. Leave them out.")
+    layers = tuple(dict.fromkeys(asked.layers)) or (layer_for(model, "cam", None),)
+    for layer in layers:
+        find_layer(model, layer)
+    questions = tuple(name for name in QUESTIONS if name == "answers" or name in asked.questions)
+    return replace(asked, questions=questions, layers=layers if "channels" in questions else ())
+
+
+def _check_classes(model: Model, asked: Asked, folders: Sequence[str]) -> None:
+    """Of the classes that are given to folders."""
+    for folder, k in asked.classes.items():
+        if folder not in folders:
+            raise BadParameter(
+                f"classes names the folder {folder!r}; it must be one of {', '.join(dict.fromkeys(folders))}."
+            )
+        check_target(model, k)
+
+
+def _folders(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(map(as_text, labels_of(names)))
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
+
+
+class _Pictures(Sequence[np.ndarray]):
+    """The pictures of a folder, read when they are asked for."""
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self._folder, self._names = folder, names
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @overload
+    def __getitem__(self, place: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[np.ndarray]: ...
+    def __getitem__(self, place: int | slice) -> np.ndarray | list[np.ndarray]:
+        if isinstance(place, slice):
+            return [self._read(name) for name in self._names[place]]
+        return self._read(self._names[place])
+
+    def some(self, places: Sequence[int] | np.ndarray) -> _Pictures:
+        return _Pictures(self._folder, [self._names[place] for place in places])
+
+    def _read(self, name: str) -> np.ndarray:
+        file = read_picture(self._folder / name)
+        if file.pixels is None:
+            raise BadParameter(f"{as_text(name)!r} could be read before and no longer can: {file.error}")
+        return file.pixels
+
+
+def _answered(
+    model: Model, folder: Path, names: Sequence[str], asked: Asked, progress: Progress
+) -> tuple[list[PictureFile], Findings]:
+    """Every file without its pixels, and what those that can be read are answered with."""
+    files: list[PictureFile] = []
+    chances = []
+    for start in range(0, len(names), asked.batch_size):
+        read = [read_picture(folder / name) for name in names[start : start + asked.batch_size]]
+        pixels = [prepare(file.pixels, model).pixels for file in read if file.pixels is not None]
+        if pixels:
+            chances.append(predict(model, torch.cat(pixels), batch_size=asked.batch_size).probabilities)
+        files += [replace(file, pixels=None) for file in read]
+        progress(len(files), len(names))
+    if not chances:
+        raise BadParameter(f"None of {len(names)} pictures can be read. The first: {files[0].error}")
+    predictions = Predictions(np.concatenate(chances), model.name, model.labels)
+    good = [n for n, file in enumerate(files) if file.error is None]
+    folders = _folders(names)
+    kept = [folders[n] for n in good]
+    mapping = class_mapping(sorted(set(kept)), model.labels)
+    for name, k in asked.classes.items():
+        if name in mapping.folders:
+            mapping = mapping.with_class(name, k)
+    evaluation = evaluate(predictions, kept, mapping)
+    return files, Findings(tuple(as_text(names[n]) for n in good), tuple(kept), model.labels, evaluation)
+
+
+# -- channels --------------------------------------------------------------------------------------------------------
+
+
+def _channels(model: Model, pictures: _Pictures, found: Findings, asked: Asked, bars: Bars) -> Findings:
+    for layer in asked.layers:
+        with bars(f"{layer}: strongest") as progress:
+            strongest = strongest_patches(model, pictures, layer, batch_size=asked.batch_size, progress=progress)
+        found = replace(found, strongest=(*found.strongest, strongest))
+        if len(strongest.channels) > 1:
+            if layer in convolutions(model):
+                found = replace(found, kernels=(*found.kernels, alike_kernels(filters(model, layer), seed=asked.seed)))
+            with bars(f"{layer}: alike") as progress:
+                outputs = alike_channels(model, pictures, layer, batch_size=asked.batch_size, progress=progress)
+            found = replace(found, outputs=(*found.outputs, outputs))
+        found = replace(found, carried=(*found.carried, *_carried(model, pictures, found, layer, asked, bars)))
+    return found
+
+
+def _carried(
+    model: Model, pictures: _Pictures, found: Findings, layer: str, asked: Asked, bars: Bars
+) -> Iterator[Carried]:
+    """Of each folder in turn; one bar for all."""
+    assert found.evaluation is not None
+    folders = found.evaluation.mapping.folders
+    with bars(f"{layer}: carriers, folders") as progress:
+        for done, folder in enumerate(folders, 1):
+            inside, target = found.numbers(folder), found.evaluation.target(folder)
+            carried = class_channels(model, pictures.some(inside), target, layer, batch_size=asked.batch_size)
+            ablated = None
+            if asked.without:
+                some = pictures.some(evenly(list(inside), asked.ablated_over))
+                channels = [int(channel) for channel in carried.order[: asked.without]]
+                ablated = ablate_channels(model, some, target, channels, layer, batch_size=asked.batch_size)
+            yield Carried(folder, carried, ablated)
+            progress(done, len(folders))
+
+
+# -- shortcuts -------------------------------------------------------------------------------------------------------
+
+
+def _shortcuts(model: Model, pictures: _Pictures, found: Findings, asked: Asked, bars: Bars) -> Findings:
+    assert found.evaluation is not None
+    targets = {folder: found.evaluation.target(folder) for folder in found.evaluation.mapping.folders}
+    heats, layer = [], ""
+    with bars(f"heatmaps by {asked.method}") as progress:
+        for number, folder in enumerate(found.folders):
+            pixels = prepare(pictures[number], model).pixels
+            heat = cam(model, pixels, targets[folder], asked.method)
+            heats.append(by_place(model, pixels, heat))
+            layer = heat.layer or layer
+            progress(number + 1, len(pictures))
+    evidence = Evidence(np.stack(heats), targets, asked.method, layer)
+    having = [folder for folder in targets if (evidence.heats[found.numbers(folder)] > 0).any()]
+    means = [class_evidence(folder, evidence.heats[found.numbers(folder)]) for folder in having]
+    found = replace(
+        found,
+        evidence=evidence,
+        means=means,
+        suspected=suspected(means) if means else None,
+        groups={folder: cluster_heatmaps(evidence.heats[found.numbers(folder)], seed=asked.seed) for folder in having},
+    )
+    return replace(found, replaced=dict(_replaced(model, pictures, found, asked, bars)))
+
+
+def _replaced(
+    model: Model, pictures: _Pictures, found: Findings, asked: Asked, bars: Bars
+) -> Iterator[tuple[Any, Any]]:
+    """The surest suspicion of each class, put to the test."""
+    assert found.evidence is not None
+    for folder, suspicion in found.suspected.of_class.items() if found.suspected else ():
+        if suspicion.area.outside:
+            continue  # all around: there is no other place as large
+        others = [number for number, other in enumerate(found.folders) if other != folder]
+        baseline = mean_of(model, pictures.some(evenly(others)))
+        some = pictures.some(evenly(list(found.numbers(folder))))
+        with bars(f"{folder}: {suspicion.area.name} replaced") as progress:
+            test = replace_part(
+                model,
+                some,
+                found.evidence.targets[folder],
+                suspicion.area.part,
+                baseline=baseline,
+                batch_size=asked.batch_size,
+                progress=progress,
+            )
+        yield (folder, suspicion.area), test
+
+
+# -- writing ---------------------------------------------------------------------------------------------------------
+
+
+class _Report:
+    """The folder of a survey while it is written: its manifest says at any time what is there."""
+
+    def __init__(self, out: Path, model: Model, asked: Asked) -> None:
+        _make_room(out)
+        self._out = out
+        self._facts: dict[str, Any] = {
+            "form": FORM,
+            "model": facts_of_model(model, digest_of_weights(model)),
+            "asked": asdict(asked),
+            "answered": [],
+            "pictures": {},
+            "versions": {name: version(name) for name in PACKAGES},
+            "classes": list(model.labels),
+        }
+        self.files: list[WrittenFile] = []
+        self.sentences: list[str] = []
+        self._write_manifest()
+
+    def add_pictures(self, names: Sequence[str], files: Sequence[PictureFile]) -> None:
+        """Every file of the folder, and one digest of all."""
+        import pandas as pd
+
+        digest = hashlib.sha256()
+        for name, file in zip(names, files, strict=True):
+            digest.update(os.fsencode(name) + b"\0" + str(file.sha256).encode() + b"\n")
+        errors = sum(file.error is not None for file in files)
+        self._facts["pictures"] = {"count": len(names), "errors": errors, "digest": digest.hexdigest()}
+        table = {
+            "picture": [as_text(name) for name in names],
+            "sha256": [file.sha256 for file in files],
+            "folder": list(_folders(names)),
+            "error": [file.error for file in files],
+        }
+        self._write_table("pictures", pd.DataFrame(table, dtype="string"))
+
+    def add(self, question: str, found: Findings) -> None:
+        """Write the tables that are new."""
+        there = {file.name for file in self.files}
+        for name, table in tables_of(found).items():
+            if f"{name}.parquet" not in there:
+                self._write_table(name, table)
+        self._facts["answered"].append(question)
+        self.sentences += SENTENCES[question](found)
+        self._write_manifest()
+
+    def add_figures(self, model: Model, found: Findings, pictures: Sequence[np.ndarray]) -> None:
+        for name, data in figures_of(model, found, pictures):
+            self.files.append(write_whole(self._out, f"{name}.png", data))
+        self._write_manifest()
+
+    def _write_table(self, name: str, table: pd.DataFrame) -> None:
+        self.files.append(write_whole(self._out, f"{name}.parquet", as_parquet(table)))
+
+    def _write_manifest(self) -> None:
+        facts = self._facts | {"found": self.sentences, "files": [asdict(file) for file in self.files]}
+        write_whole(self._out, SURVEY, json.dumps(facts, indent=1, ensure_ascii=False).encode() + b"\n")
+
+
+def as_parquet(table: pd.DataFrame) -> bytes:
+    """The file that `pandas.read_parquet` makes the same table of."""
+    file = io.BytesIO()
+    table.to_parquet(file, index=False)
+    return file.getvalue()
+
+
+def _make_room(out: Path) -> None:
+    """An empty folder; of a survey that lies there, the files that its manifest lists are removed."""
+    if not out.parent.is_dir():
+        raise BadParameter(f"The results are to go to {str(out)!r}, but there is no folder {str(out.parent)!r}.")
+    if out.exists() and not out.is_dir():
+        raise BadParameter(f"The results are to go to {str(out)!r}, which is a file. Name a folder.")
+    out.mkdir(exist_ok=True)
+    listed = _listed(out)
+    strangers = [path.name for path in out.iterdir() if path.name not in listed and not path.name.endswith(TEMPORARY)]
+    if strangers:
+        raise BadParameter(
+            f"{str(out)!r} holds {strangers[0]!r}, which is of no survey. Name a new folder, or an empty one."
+        )
+    for path in out.iterdir():
+        path.unlink()
+
+
+def _listed(out: Path) -> set[str]:
+    """The names of what a survey wrote there."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return {SURVEY, *(file["name"] for file in json.loads((out / SURVEY).read_bytes())["files"])}
+    return set()
+
+
+# -- in sentences ----------------------------------------------------------------------------------------------------
+
+
+def _of_answers(found: Findings) -> Iterator[str]:
+    evaluation = found.evaluation
+    assert evaluation is not None
+    accuracy = evaluation.accuracy
+    if not accuracy.count:
+        yield "No folder is named after a class of the network, so that nothing can be counted right or wrong."
+        return
+    low, high = accuracy.interval
+    yield (
+        f"{accuracy.hits:,} of {accuracy.count:,} pictures are right, {accuracy.value:.1%}; over ever more such "
+        f"pictures it would lie between {low:.1%} and {high:.1%} (95 % interval of Wilson)."
+    )
+    curve = calibration_of(evaluation)
+    more = "more" if curve.error > curve.rarely else "no more"
+    yield f"The expected calibration error is {curve.error:.1%}, {more} than chance explains."
+    open_ones = [
+        name for name, k in zip(evaluation.mapping.folders, evaluation.mapping.classes, strict=True) if k == NO_CLASS
+    ]
+    if open_ones:
+        yield f"Folders without a class, not counted: {len(open_ones)}, the first “{open_ones[0]}”."
+
+
+def _of_channels(found: Findings) -> Iterator[str]:
+    for ranked in found.strongest:
+        yield f"{ranked.layer}: {len(ranked.dead)} of {len(ranked.channels)} channels are dead over these pictures."
+    for by, every in (("kernels", found.kernels), ("channels", found.outputs)):
+        for likeness in every:
+            count = len(likeness.pairs(found.threshold))
+            yield f"{likeness.layer}: {count} pairs of {by} are alike ({found.threshold:.2f} or more)."
+
+
+def _of_shortcuts(found: Findings) -> Iterator[str]:
+    if found.suspected is None:
+        yield "No heatmap has positive evidence by this method. Choose another."
+        return
+    yield found.suspected.sentence
+    yield from (one.sentence for one in found.suspected.suspicions)
+    for (folder, area), test in found.replaced.items():
+        yield f"{area.name.capitalize()} of “{folder}”. {test.sentence}"
+
+
+SENTENCES: dict[str, Callable[[Findings], Iterator[str]]] = {
+    "answers": _of_answers,
+    "channels": _of_channels,
+    "shortcuts": _of_shortcuts,
+}
+
+
+@contextlib.contextmanager
+def _no_bars(what: str) -> Iterator[Progress]:
+    yield lambda done, total: None
