@@ -338,3 +338,4 @@ TABLES: dict[str, Callable[[Findings], Iterator[Row]]] = {  # beside "answers", 
     "silhouettes": _silhouettes,
     "replaced": _replaced,
 }
+NAMES = ("answers", *TABLES)

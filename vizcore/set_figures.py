@@ -26,6 +26,7 @@ MOST_ROWS, MOST_COLUMNS = 40, 40  # of a table of confusions; beyond that its nu
 MOST_CHANNELS, BLOCKS = 64, 4  # rows of patches on a sheet, and how many stand beside one another
 PATCH = 48  # pixels
 FRAME = "#E69F00"
+FIGURES = ("confusions", "calibration", "class_means")  # beside those of layers
 
 
 def figures_of(model: Model, found: Findings, pictures: Sequence[np.ndarray]) -> Iterator[tuple[str, bytes]]:

@@ -28,6 +28,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
@@ -42,7 +43,7 @@ from vizcore.alike import alike_channels, alike_kernels
 from vizcore.cam import CAM_METHODS, cam
 from vizcore.class_channels import ablate_channels, class_channels
 from vizcore.filters import convolutions, filters
-from vizcore.findings import Carried, Evidence, Findings, calibration_of, tables_of
+from vizcore.findings import NAMES, Carried, Evidence, Findings, calibration_of, tables_of
 from vizcore.folders import SURVEY, PictureFile, as_text, labels_of, pictures_in, read_picture
 from vizcore.heat_clusters import cluster_heatmaps
 from vizcore.hooks import find_layer, layer_for
@@ -50,7 +51,7 @@ from vizcore.images import prepare
 from vizcore.predictions import NO_CLASS, Predictions, class_mapping, evaluate, predict
 from vizcore.records import BadParameter, Model, Progress, check_target, check_whole
 from vizcore.replaced import evenly, mean_of, replace_part
-from vizcore.set_figures import figures_of
+from vizcore.set_figures import FIGURES, figures_of
 from vizcore.shortcuts import class_evidence, suspected
 from vizcore.strongest import strongest_patches
 from vizcore.warp import by_place
@@ -61,8 +62,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 QUESTIONS = ("answers", "channels", "shortcuts")
+PICTURES = "pictures"  # the table of all files
 PACKAGES = ("torch", "numpy", "pillow", "pyarrow", "scikit-learn")  # of another version, numbers may differ
 FORM = 1  # of the folder
+# What a survey may have written, whether or not it came to list it.
+OURS = re.compile(
+    rf"{re.escape(SURVEY)}|({'|'.join((PICTURES, *NAMES))})\.parquet|({'|'.join(FIGURES)}|strongest_\d+)\.png"
+)
 
 Bars = Callable[[str], AbstractContextManager[Progress]]
 
@@ -369,7 +375,7 @@ class _Report:
             "folder": list(_folders(names)),
             "error": [file.error for file in files],
         }
-        self._write_table("pictures", pd.DataFrame(table, dtype="string"))
+        self._write_table(PICTURES, pd.DataFrame(table, dtype="string"))
 
     def add(self, question: str, found: Findings) -> None:
         """Write the tables that are new."""
@@ -402,27 +408,19 @@ def as_parquet(table: pd.DataFrame) -> bytes:
 
 
 def _make_room(out: Path) -> None:
-    """An empty folder; of a survey that lies there, the files that its manifest lists are removed."""
+    """An empty folder; what lies there of a survey, finished or not, is removed."""
     if not out.parent.is_dir():
         raise BadParameter(f"The results are to go to {str(out)!r}, but there is no folder {str(out.parent)!r}.")
     if out.exists() and not out.is_dir():
         raise BadParameter(f"The results are to go to {str(out)!r}, which is a file. Name a folder.")
     out.mkdir(exist_ok=True)
-    listed = _listed(out)
-    strangers = [path.name for path in out.iterdir() if path.name not in listed and not path.name.endswith(TEMPORARY)]
-    if strangers:
+    names = [path.name for path in out.iterdir() if not path.name.endswith(TEMPORARY)]
+    if strangers := [name for name in names if SURVEY not in names or not OURS.fullmatch(name)]:
         raise BadParameter(
             f"{str(out)!r} holds {strangers[0]!r}, which is of no survey. Name a new folder, or an empty one."
         )
     for path in out.iterdir():
         path.unlink()
-
-
-def _listed(out: Path) -> set[str]:
-    """The names of what a survey wrote there."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return {SURVEY, *(file["name"] for file in json.loads((out / SURVEY).read_bytes())["files"])}
-    return set()
 
 
 # -- in sentences ----------------------------------------------------------------------------------------------------
