@@ -71,6 +71,7 @@ TESTS = {  # of each file that refuses what people bring or ask for: what pytest
     "vizcore/shortcuts.py": ("test_shortcuts.py -k refused or compared or alike_classes",),
     "vizcore/heat_clusters.py": ("test_shortcuts.py -k refused",),
     "vizcore/replaced.py": ("test_shortcuts.py -k refused or answered_with_the_class",),
+    "vizcore/survey_folder.py": ("test_survey.py -k refused",),
     "vizcore/survey.py": ("test_survey.py -k refused or reason or named",),
     "vizcore/colour.py": ("test_colour.py",),
     "models/archives.py": ("test_checkpoints.py",),

@@ -71,10 +71,11 @@ MAY_IMPORT_A_METHOD: set[tuple[str, str]] = {
         ("survey", what)
         for what in (
             *("alike", "cam", "class_channels", "filters", "findings", "heat_clusters", "predictions", "replaced"),
-            *("set_figures", "shortcuts", "strongest", "warp"),
+            *("set_figures", "shortcuts", "strongest", "survey_folder", "warp"),
         )
     ),
     # it asks each of them of a folder
+    *(("survey_folder", what) for what in ("findings", "predictions", "set_figures")),
     # a job of many pictures: what is asked, what is computed, where it is written, by whom
 }
 ENTRY = "vizcore/__main__.py"  # the command line: it stands on top, as app.py does, and nothing imports it

@@ -24,17 +24,12 @@ process: pictures are read anew for each pass, and what is held grows with their
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
-import json
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import overload
 
 import numpy as np
 import torch
@@ -43,32 +38,31 @@ from vizcore.alike import alike_channels, alike_kernels
 from vizcore.cam import CAM_METHODS, cam
 from vizcore.class_channels import ablate_channels, class_channels
 from vizcore.filters import convolutions, filters
-from vizcore.findings import NAMES, Carried, Evidence, Findings, calibration_of, tables_of
+from vizcore.findings import Carried, Evidence, Findings, tables_of
 from vizcore.folders import SURVEY, PictureFile, as_text, labels_of, pictures_in, read_picture
 from vizcore.heat_clusters import cluster_heatmaps
 from vizcore.hooks import find_layer, layer_for
 from vizcore.images import prepare
-from vizcore.predictions import NO_CLASS, Predictions, class_mapping, evaluate, predict
+from vizcore.predictions import Predictions, class_mapping, evaluate, predict
 from vizcore.records import BadParameter, Model, Progress, check_target, check_whole
-from vizcore.replaced import evenly, mean_of, replace_part
-from vizcore.set_figures import FIGURES, figures_of
+from vizcore.replaced import Replaced, evenly, mean_of, replace_part
+from vizcore.set_figures import figures_of
+from vizcore.shares import Area
 from vizcore.shortcuts import class_evidence, suspected
 from vizcore.strongest import strongest_patches
+from vizcore.survey_folder import (
+    PICTURES,
+    as_parquet,
+    facts_of,
+    facts_of_pictures,
+    make_room,
+    manifest_of,
+    sentences_of,
+)
 from vizcore.warp import by_place
-from vizcore.weights import digest_of_weights, facts_of_model
-from vizcore.whole_files import TEMPORARY, WrittenFile, write_whole
-
-if TYPE_CHECKING:
-    import pandas as pd
+from vizcore.whole_files import WrittenFile, write_whole
 
 QUESTIONS = ("answers", "channels", "shortcuts")
-PICTURES = "pictures"  # the table of all files
-PACKAGES = ("torch", "numpy", "pillow", "pyarrow", "scikit-learn")  # of another version, numbers may differ
-FORM = 1  # of the folder
-# What a survey may have written, whether or not it came to list it.
-OURS = re.compile(
-    rf"{re.escape(SURVEY)}|({'|'.join((PICTURES, *NAMES))})\.parquet|({'|'.join(FIGURES)}|strongest_\d+)\.png"
-)
 
 Bars = Callable[[str], AbstractContextManager[Progress]]
 
@@ -139,21 +133,21 @@ def survey(
     if not names:
         raise BadParameter(f"There is no picture in {str(folder)!r}.")
     _check_classes(model, asked, _folders(names))
-    report = _Report(out, model, asked)
+    writer = _Writer(out, model, asked)
     with bars("reading and answering") as progress:
         files, found = _answered(model, folder, names, asked, progress)
     errors = sum(file.error is not None for file in files)
-    report.add_pictures(names, files)
+    writer.add_pictures(names, files)
     good = [name for name, file in zip(names, files, strict=True) if file.error is None]
     pictures = _Pictures(folder, good)
-    report.add("answers", found)
+    writer.add("answers", found)
     for question, step in (("channels", _channels), ("shortcuts", _shortcuts)):
         if question in asked.questions:
             found = step(model, pictures, found, asked, bars)
-            report.add(question, found)
+            writer.add(question, found)
     if asked.png:
-        report.add_figures(model, found, pictures)
-    return Survey(len(names), errors, found, tuple(report.sentences), tuple(report.files))
+        writer.add_figures(model, found, pictures)
+    return Survey(len(names), errors, found, sentences_of(found), tuple(writer.files))
 
 
 # -- what is asked ---------------------------------------------------------------------------------------------------
@@ -316,7 +310,7 @@ def _shortcuts(model: Model, pictures: _Pictures, found: Findings, asked: Asked,
 
 def _replaced(
     model: Model, pictures: _Pictures, found: Findings, asked: Asked, bars: Bars
-) -> Iterator[tuple[Any, Any]]:
+) -> Iterator[tuple[tuple[str, Area], Replaced]]:
     """The surest suspicion of each class, put to the test."""
     assert found.evidence is not None
     for folder, suspicion in found.suspected.of_class.items() if found.suspected else ():
@@ -341,137 +335,49 @@ def _replaced(
 # -- writing ---------------------------------------------------------------------------------------------------------
 
 
-class _Report:
-    """The folder of a survey while it is written: its manifest says at any time what is there."""
+class _Writer:
+    """The folder of a survey while it is written: its manifest says at any time which questions are answered."""
 
     def __init__(self, out: Path, model: Model, asked: Asked) -> None:
-        _make_room(out)
-        self._out = out
-        self._facts: dict[str, Any] = {
-            "form": FORM,
-            "model": facts_of_model(model, digest_of_weights(model)),
-            "asked": asdict(asked),
-            "answered": [],
-            "pictures": {},
-            "versions": {name: version(name) for name in PACKAGES},
-            "classes": list(model.labels),
-        }
+        make_room(out)
+        self._out, self._facts = out, facts_of(model, asdict(asked))
         self.files: list[WrittenFile] = []
-        self.sentences: list[str] = []
-        self._write_manifest()
+        self.answered: list[str] = []
+        self._write_manifest(None)
 
     def add_pictures(self, names: Sequence[str], files: Sequence[PictureFile]) -> None:
         """Every file of the folder, and one digest of all."""
         import pandas as pd
 
-        digest = hashlib.sha256()
-        for name, file in zip(names, files, strict=True):
-            digest.update(os.fsencode(name) + b"\0" + str(file.sha256).encode() + b"\n")
-        errors = sum(file.error is not None for file in files)
-        self._facts["pictures"] = {"count": len(names), "errors": errors, "digest": digest.hexdigest()}
         table = {
             "picture": [as_text(name) for name in names],
             "sha256": [file.sha256 for file in files],
             "folder": list(_folders(names)),
             "error": [file.error for file in files],
         }
-        self._write_table(PICTURES, pd.DataFrame(table, dtype="string"))
+        frame = pd.DataFrame(table, dtype="string")
+        self._facts["pictures"] = facts_of_pictures(frame)
+        self._write(f"{PICTURES}.parquet", as_parquet(frame))
 
     def add(self, question: str, found: Findings) -> None:
         """Write the tables that are new."""
         there = {file.name for file in self.files}
         for name, table in tables_of(found).items():
             if f"{name}.parquet" not in there:
-                self._write_table(name, table)
-        self._facts["answered"].append(question)
-        self.sentences += SENTENCES[question](found)
-        self._write_manifest()
+                self._write(f"{name}.parquet", as_parquet(table))
+        self.answered.append(question)
+        self._write_manifest(found)
 
     def add_figures(self, model: Model, found: Findings, pictures: Sequence[np.ndarray]) -> None:
         for name, data in figures_of(model, found, pictures):
-            self.files.append(write_whole(self._out, f"{name}.png", data))
-        self._write_manifest()
+            self._write(f"{name}.png", data)
+        self._write_manifest(found)
 
-    def _write_table(self, name: str, table: pd.DataFrame) -> None:
-        self.files.append(write_whole(self._out, f"{name}.parquet", as_parquet(table)))
+    def _write(self, name: str, data: bytes) -> None:
+        self.files.append(write_whole(self._out, name, data))
 
-    def _write_manifest(self) -> None:
-        facts = self._facts | {"found": self.sentences, "files": [asdict(file) for file in self.files]}
-        write_whole(self._out, SURVEY, json.dumps(facts, indent=1, ensure_ascii=False).encode() + b"\n")
-
-
-def as_parquet(table: pd.DataFrame) -> bytes:
-    """The file that `pandas.read_parquet` makes the same table of."""
-    file = io.BytesIO()
-    table.to_parquet(file, index=False)
-    return file.getvalue()
-
-
-def _make_room(out: Path) -> None:
-    """An empty folder; what lies there of a survey, finished or not, is removed."""
-    if not out.parent.is_dir():
-        raise BadParameter(f"The results are to go to {str(out)!r}, but there is no folder {str(out.parent)!r}.")
-    if out.exists() and not out.is_dir():
-        raise BadParameter(f"The results are to go to {str(out)!r}, which is a file. Name a folder.")
-    out.mkdir(exist_ok=True)
-    names = [path.name for path in out.iterdir() if not path.name.endswith(TEMPORARY)]
-    if strangers := [name for name in names if SURVEY not in names or not OURS.fullmatch(name)]:
-        raise BadParameter(
-            f"{str(out)!r} holds {strangers[0]!r}, which is of no survey. Name a new folder, or an empty one."
-        )
-    for path in out.iterdir():
-        path.unlink()
-
-
-# -- in sentences ----------------------------------------------------------------------------------------------------
-
-
-def _of_answers(found: Findings) -> Iterator[str]:
-    evaluation = found.evaluation
-    assert evaluation is not None
-    accuracy = evaluation.accuracy
-    if not accuracy.count:
-        yield "No folder is named after a class of the network, so that nothing can be counted right or wrong."
-        return
-    low, high = accuracy.interval
-    yield (
-        f"{accuracy.hits:,} of {accuracy.count:,} pictures are right, {accuracy.value:.1%}; over ever more such "
-        f"pictures it would lie between {low:.1%} and {high:.1%} (95 % interval of Wilson)."
-    )
-    curve = calibration_of(evaluation)
-    more = "more" if curve.error > curve.rarely else "no more"
-    yield f"The expected calibration error is {curve.error:.1%}, {more} than chance explains."
-    open_ones = [
-        name for name, k in zip(evaluation.mapping.folders, evaluation.mapping.classes, strict=True) if k == NO_CLASS
-    ]
-    if open_ones:
-        yield f"Folders without a class, not counted: {len(open_ones)}, the first “{open_ones[0]}”."
-
-
-def _of_channels(found: Findings) -> Iterator[str]:
-    for ranked in found.strongest:
-        yield f"{ranked.layer}: {len(ranked.dead)} of {len(ranked.channels)} channels are dead over these pictures."
-    for by, every in (("kernels", found.kernels), ("channels", found.outputs)):
-        for likeness in every:
-            count = len(likeness.pairs(found.threshold))
-            yield f"{likeness.layer}: {count} pairs of {by} are alike ({found.threshold:.2f} or more)."
-
-
-def _of_shortcuts(found: Findings) -> Iterator[str]:
-    if found.suspected is None:
-        yield "No heatmap has positive evidence by this method. Choose another."
-        return
-    yield found.suspected.sentence
-    yield from (one.sentence for one in found.suspected.suspicions)
-    for (folder, area), test in found.replaced.items():
-        yield f"{area.name.capitalize()} of “{folder}”. {test.sentence}"
-
-
-SENTENCES: dict[str, Callable[[Findings], Iterator[str]]] = {
-    "answers": _of_answers,
-    "channels": _of_channels,
-    "shortcuts": _of_shortcuts,
-}
+    def _write_manifest(self, found: Findings | None) -> None:
+        write_whole(self._out, SURVEY, manifest_of(self._facts, self.answered, found, self.files))
 
 
 @contextlib.contextmanager
