@@ -74,7 +74,7 @@ def show(here: common.Chosen, layer: str, channel: int) -> None:
 
 def ranked(here: common.Chosen, pictures: PictureChoice, layer: str) -> StrongestPatches | None:
     """The strongest of all channels: known, or after their price was shown and the button pressed."""
-    key = ("strongest", here.model.title, pictures.key, layer)
+    key = ranked_key(here, pictures, layer)
     found: StrongestPatches | None = common.recall(key)
     if found is not None:
         return found
@@ -89,6 +89,10 @@ def ranked(here: common.Chosen, pictures: PictureChoice, layer: str) -> Stronges
             return strongest_patches(here.model, gathered, layer, progress=progress)
 
     return common.known(key, compute, seconds)
+
+
+def ranked_key(here: common.Chosen, pictures: PictureChoice, layer: str) -> tuple[object, ...]:
+    return "strongest", here.model.title, pictures.key, layer
 
 
 def seen_of(here: common.Chosen, pictures: PictureChoice, found: StrongestPatches) -> Seen:

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app_pages import common, folder_answers, folder_channels, folder_set, folder_shortcuts, picture_sets
+from app_pages import common, folder_all, folder_answers, folder_channels, folder_set, folder_shortcuts, picture_sets
 from vizcore.records import LensError
 
 QUESTIONS = {
@@ -36,6 +36,8 @@ try:
             icon=":material/content_copy:",
         )
     if pictures is not None:
-        QUESTIONS[question](folder_set.choose_classes(here, pictures))
+        folders = folder_set.choose_classes(here, pictures)
+        QUESTIONS[question](folders)
+        folder_all.offer(folders)
 except LensError as refusal:
     st.error(common.plain(str(refusal)), icon=":material/block:")

@@ -38,6 +38,14 @@ def show(folders: Folders, layer: str) -> None:
         show_channels(folders, layer, threshold)
 
 
+def kernels_key(here: common.Chosen, layer: str) -> tuple[object, ...]:
+    return "alike kernels", here.model.title, layer
+
+
+def channels_key(folders: Folders, layer: str) -> tuple[object, ...]:
+    return "alike channels", *folders.key, layer
+
+
 # -- kernels ---------------------------------------------------------------------------------------------------------
 
 
@@ -52,7 +60,7 @@ def show_kernels(folders: Folders, layer: str, threshold: float) -> None:
         return
     bank = views.bank_of(here, layer)
     seconds = (SHUFFLES + 1) * len(bank.values) * bank.values.size / PER_SECOND
-    key = ("alike kernels", here.model.title, layer)
+    key = kernels_key(here, layer)
     if common.recall(key) is None and seconds > common.AT_ONCE:
         price = f"{len(bank.values):,} kernels, about {common.duration(seconds)}, no pass"
         if not views.asked("Compare the kernels", "alike kernels", price):
@@ -100,7 +108,7 @@ def words_for(bank: Filters) -> str:
 
 def show_channels(folders: Folders, layer: str, threshold: float) -> None:
     here, count = folders.here, len(folders.pictures)
-    key = ("alike channels", *folders.key, layer)
+    key = channels_key(folders, layer)
     found: Likeness | None = common.recall(key)
     if found is None:
         seconds = folder_set.seconds_of(folders, count)

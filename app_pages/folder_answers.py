@@ -10,9 +10,10 @@ import streamlit as st
 
 from app_pages import common, folder_confusion, folder_set, takeaway, views
 from app_pages.folder_set import Answered, Folders
-from vizcore.calibration import Reliability, reliability
+from vizcore.calibration import Reliability
 from vizcore.colour import Scale
 from vizcore.export import to_figure
+from vizcore.findings import bins_of, calibration_of
 from vizcore.predictions import NO_CLASS, Evaluation, Share
 
 MOST_TILES = 12  # pictures in a list
@@ -81,7 +82,7 @@ def percent(share: float) -> str:
 
 def show_calibration(folders: Folders, found: Evaluation) -> None:
     confidence = found.predictions.confidence[found.counted].clip(0, 1)
-    curve = reliability(confidence, found.right[found.counted])
+    curve = calibration_of(found)
     verdict = "more than chance explains" if curve.error > curve.rarely else "no more than chance explains"
     st.markdown(
         f"**Does it know how sure it may be?** It is sure of its answers by {percent(float(confidence.mean()))} on "
@@ -100,8 +101,7 @@ def show_calibration(folders: Folders, found: Evaluation) -> None:
 
 
 def _bins(curve: Reliability) -> pd.DataFrame:
-    columns = {"count": curve.counts, "confidence": curve.confidence, "accuracy": curve.accuracy}
-    return pd.DataFrame({"from": curve.edges[:-1], "to": curve.edges[1:], **columns})
+    return pd.DataFrame(bins_of(curve))
 
 
 def _show_curve(curve: Reliability) -> None:
@@ -117,7 +117,7 @@ def _show_curve(curve: Reliability) -> None:
                 {"mark": {"type": "line", "color": "#0072B2"}},
                 {
                     "mark": {"type": "circle", "color": "#0072B2", "opacity": 1},
-                    "encoding": {"size": {"field": "count", "type": "quantitative", "title": "pictures"}},
+                    "encoding": {"size": {"field": "pictures", "type": "quantitative"}},
                 },
             ],
             "encoding": {

@@ -35,6 +35,14 @@ def show(folders: Folders, layer: str) -> None:
     show_ablation(folders, found, folder, layer)
 
 
+def carried_key(folders: Folders, folder: str, target: int, layer: str) -> tuple[object, ...]:
+    return "class channels", *folders.key, folder, target, layer
+
+
+def ablated_key(folders: Folders, folder: str, target: int, layer: str, value: str) -> tuple[object, ...]:
+    return "ablated channels", *folders.key, folder, target, layer, value
+
+
 def pictures_of(folders: Folders, folder: str) -> list[np.ndarray]:
     with common.running("Gathering the pictures of the folder", "pictures") as progress:
         pixels, rows = [], folders.rows(folder)
@@ -46,7 +54,7 @@ def pictures_of(folders: Folders, folder: str) -> list[np.ndarray]:
 
 def carried(folders: Folders, folder: str, target: int, layer: str) -> ClassChannels | None:
     """Known, or at once where that takes a moment, or after price and button."""
-    key = ("class channels", *folders.key, folder, target, layer)
+    key = carried_key(folders, folder, target, layer)
     found: ClassChannels | None = common.recall(key)
     if found is not None:
         return found
@@ -184,7 +192,7 @@ def show_ablation(folders: Folders, carried: ClassChannels, folder: str, layer: 
 
 def ablated(folders: Folders, carried: ClassChannels, folder: str, layer: str, value: str) -> ChannelAblation | None:
     channels = [int(channel) for channel in carried.order[:MOST]]
-    key = ("ablated channels", *folders.key, folder, carried.target, layer, value)
+    key = ablated_key(folders, folder, carried.target, layer, value)
     found: ChannelAblation | None = common.recall(key)
     if found is not None:
         return found

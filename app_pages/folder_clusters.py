@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -15,9 +17,9 @@ EXAMPLES = 3
 PER_PAIR = 1e-6  # seconds: of n pictures n² distances, many times
 
 
-def show(folders: Folders, heats: np.ndarray, targets: dict[str, int], method: str, folder: str) -> None:
+def show(folders: Folders, heats: np.ndarray, targets: Mapping[str, int], method: str, folder: str) -> None:
     rows = folders.rows(folder)
-    key = ("clusters of heatmaps", *folders.key, folder, targets[folder], method)
+    key = clusters_key(folders, folder, targets[folder], method)
     found: HeatClusters = common.known(key, lambda: cluster_heatmaps(heats[rows]), 1 + PER_PAIR * len(rows) ** 2)
     say(found, folder)
     scale = Scale.of(*(cluster.mean for cluster in found.clusters))
@@ -46,6 +48,10 @@ def show(folders: Folders, heats: np.ndarray, targets: dict[str, int], method: s
         "Lapuschkin et al., Nature Communications 2019."
     )
     offer(folders, found, folder, targets[folder], method)
+
+
+def clusters_key(folders: Folders, folder: str, target: int, method: str) -> tuple[object, ...]:
+    return "clusters of heatmaps", *folders.key, folder, target, method
 
 
 def offer(folders: Folders, found: HeatClusters, folder: str, target: int, method: str) -> None:

@@ -11,6 +11,7 @@ import streamlit as st
 from app_pages import takeaway
 from app_pages.folder_set import Folders
 from vizcore.predictions import Evaluation
+from vizcore.set_figures import confusion_figure
 
 MOST_ROWS, MOST_COLUMNS = 30, 16
 OTHERS = "all others"
@@ -158,4 +159,11 @@ def offer(folders: Folders, found: Evaluation) -> None:
         "print(found.accuracy, found.confusion.counts)"
     )
     imports = ("from vizcore.predictions import class_mapping, evaluate, predict", *folders.imports)
-    takeaway.offer_table(folders.here, "confusions of the set", table, imports, call)
+    takeaway.offer_table(
+        folders.here,
+        "confusions of the set",
+        table,
+        imports,
+        call,
+        lambda: confusion_figure(found, folders.here.model.title),
+    )

@@ -8,13 +8,11 @@ import torch
 
 from app_pages import common, takeaway, views
 from app_pages.folder_set import Folders
-from vizcore.images import prepare
-from vizcore.replaced import Replaced, replace_part
+from vizcore.replaced import MOST, Replaced, evenly, mean_of, replace_part
 from vizcore.shares import Area, areas
 from vizcore.shortcuts import Suspected
 
-MOST = 40  # pictures of the folder that are asked, and of the others that stand in
-IMPORTS = ("import numpy as np", "import torch", "from vizcore.replaced import replace_part")
+IMPORTS = ("import numpy as np", "from vizcore.replaced import mean_of, replace_part")
 
 
 def show(folders: Folders, target: int, folder: str, result: Suspected) -> None:
@@ -59,9 +57,13 @@ def places_of(area: Area, size: tuple[int, int]) -> int:
     return count
 
 
+def replaced_key(folders: Folders, folder: str, target: int, area: Area) -> tuple[object, ...]:
+    return "replaced part", *folders.key, folder, target, area.part
+
+
 def replaced(folders: Folders, target: int, folder: str, area: Area) -> Replaced | None:
     """Known, or after price and button."""
-    key = ("replaced part", *folders.key, folder, target, area.part)
+    key = replaced_key(folders, folder, target, area)
     found: Replaced | None = common.recall(key)
     if found is not None:
         return found
@@ -73,7 +75,7 @@ def replaced(folders: Folders, target: int, folder: str, area: Area) -> Replaced
         return None
 
     def compute() -> Replaced:
-        pictures = [folders.pictures.picture(int(row)).photo.pixels for row in folders.rows(folder)[:MOST]]
+        pictures = [folders.pictures.picture(row).photo.pixels for row in rows_asked(folders, folder)]
         baseline = stand_in(folders, folder)
         with common.running("Replacing parts", "pictures") as progress:
             return replace_part(
@@ -83,10 +85,13 @@ def replaced(folders: Folders, target: int, folder: str, area: Area) -> Replaced
     return common.known(key, compute, seconds)
 
 
+def rows_asked(folders: Folders, folder: str) -> list[int]:
+    return evenly(folders.rows(folder).tolist())
+
+
 def others_of(folders: Folders, folder: str) -> list[int]:
     """Pictures of other folders, evenly over the set."""
-    others = [row for row, label in enumerate(folders.pictures.labels) if label != folder]
-    return others[:: max(1, len(others) // MOST)][:MOST]
+    return evenly([row for row, label in enumerate(folders.pictures.labels) if label != folder])
 
 
 def stand_in(folders: Folders, folder: str) -> str | torch.Tensor:
@@ -94,22 +99,19 @@ def stand_in(folders: Folders, folder: str) -> str | torch.Tensor:
     rows = others_of(folders, folder)
     if not rows:
         return "blur"
-    model = folders.here.model
-    pixels = [prepare(folders.pictures.picture(row).photo.pixels, model).pixels for row in rows]
-    return torch.cat(pixels).mean(0, keepdim=True)
+    return mean_of(folders.here.model, [folders.pictures.picture(row).photo.pixels for row in rows])
 
 
 def script(folders: Folders, found: Replaced, folder: str, area: Area) -> tuple[tuple[str, ...], str]:
     lines = [
         folders.pictures.script,
-        f"folders = {folders.pictures.folders}",
-        f"inside = [picture for picture, folder in zip(pictures, folders) if folder == {folder!r}][:{MOST}]",
+        f"inside = [pictures[row] for row in {rows_asked(folders, folder)}]",
     ]
     rows = others_of(folders, folder)
     baseline = "'blur'"
     if rows:
-        lines += [f"others = [prepare(pictures[row], model).pixels for row in {rows}]"]
-        baseline = "torch.cat(others).mean(0, keepdim=True)"
+        lines += [f"others = [pictures[row] for row in {rows}]"]
+        baseline = "mean_of(model, others)"
     lines += [
         f"found = replace_part(model, inside, {found.target}, {area.part!r}, baseline={baseline}, batch_size=4)",
         "print(found.sentence)",

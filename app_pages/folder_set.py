@@ -120,11 +120,34 @@ def choose_classes(here: common.Chosen, pictures: PictureChoice) -> Folders:
                 )
                 if chosen is not None:
                     given.append((folder, here.model.labels.index(chosen)))
-            if len(open_ones) > MOST_GIVEN:
-                st.caption(f"The first {MOST_GIVEN}. For the others, name the folders in the zip after classes.")
+            if others := open_ones[MOST_GIVEN:]:
+                given += _given_in_lines(here, others)
     for folder, k in given:
         mapping = mapping.with_class(folder, k)
     return Folders(here, pictures, mapping, tuple(given))
+
+
+def _given_in_lines(here: common.Chosen, others: Sequence[str]) -> list[tuple[str, int]]:
+    """What is said of the folders that have no box of their own; a line that says nothing is answered."""
+    lines: str = st.text_area(
+        f"The other {len(others)}, a line each",
+        key="means_others",
+        bind="query-params",
+        placeholder=f"{others[0]} = {here.model.labels[0]}",
+        help="The folder, an equals sign, and the name of a class.",
+    )
+    given: dict[str, int] = {}
+    for line in filter(str.strip, lines.splitlines()):
+        folder, _, name = (part.strip() for part in line.rpartition("="))
+        found = class_mapping([name], here.model.labels).candidates[0]
+        if folder not in others:
+            st.warning(common.plain(f"“{folder or line}” is none of {', '.join(others[:MOST_NAMED])}."))
+        elif len(found) != 1:
+            what = "the name of several classes" if found else "no class"
+            st.warning(common.plain(f"“{name}” is {what} of {here.model.title}."))
+        else:
+            given[folder] = found[0]
+    return list(given.items())
 
 
 def _say_why(mapping: ClassMapping) -> None:

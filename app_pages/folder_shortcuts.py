@@ -9,23 +9,15 @@ import streamlit as st
 
 from app_pages import common, folder_clusters, folder_replaced, folder_set, takeaway, views
 from app_pages.folder_set import Answered, Folders
-from vizcore.colour import Scale, montage
-from vizcore.export import to_figure
+from vizcore.colour import Scale
+from vizcore.findings import Evidence
 from vizcore.predictions import NO_CLASS
+from vizcore.set_figures import means_figure
 from vizcore.shortcuts import ClassEvidence, Suspected, class_evidence, suspected
 
 METHODS = ("grad_cam", "hires_cam", "layer_cam")
-MOST_MAPS, COLUMNS = 20, 5
+MOST_MAPS = 20
 BORDER = "border"  # the name of the whole border among the areas
-
-
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """The heatmaps of a whole set, ``heats`` (n, h, w), raw, each of the class of its folder, by ``method``."""
-
-    heats: np.ndarray
-    targets: dict[str, int]
-    method: str
 
 
 def show(folders: Folders) -> None:
@@ -97,7 +89,8 @@ def asked_for_evidence(folders: Folders, method: str) -> Evidence | None:
     def compute() -> Evidence:
         pictures = folder_set.gather(folders.pictures, " for their heatmaps")
         wanted = [targets[folder] for folder in folders.pictures.labels]
-        return Evidence(folder_set.heats_of(folders, pictures, wanted, method, "Drawing heatmaps"), targets, method)
+        heats = folder_set.heats_of(folders, pictures, wanted, method, "Drawing heatmaps")
+        return Evidence(heats, targets, method, folders.here.model.layers["cam"])
 
     return common.known(key_of(folders, targets, method), compute, seconds)
 
@@ -200,14 +193,8 @@ def offer(folders: Folders, evidence: Evidence, found: list[ClassEvidence]) -> N
     )
 
     def figure() -> bytes:
-        scale = Scale.of(record.means)
-        return to_figure(
-            montage(record.means, scale, columns=COLUMNS, tile=140, gap=4).picture,
-            scale,
-            title=f"Mean heatmaps by {views.METHOD_TITLES[evidence.method]} of {folders.here.model.title}",
-            lines=("Row by row: " + ", ".join(record.folders),),
-            unit="share of the evidence in a cell",
-        )
+        title = f"Mean heatmaps by {views.METHOD_TITLES[evidence.method]} of {folders.here.model.title}"
+        return means_figure(record.means, record.folders, title)
 
     heat = folder_set.heat_call(folders, "pixels", "targets[folder]", evidence.method)
     call = (

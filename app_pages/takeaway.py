@@ -63,9 +63,18 @@ def offer_picture(here: Chosen, name: str, picture: bytes, imports: tuple[str, .
     _offer(here, name, (_png(picture),), imports, call)
 
 
-def offer_table(here: Chosen, name: str, table: pd.DataFrame, imports: tuple[str, ...], call: str) -> None:
+def offer_table(
+    here: Chosen,
+    name: str,
+    table: pd.DataFrame,
+    imports: tuple[str, ...],
+    call: str,
+    picture: Callable[[], bytes] | None = None,
+) -> None:
     """`offer` of a table of numbers."""
-    _offer(here, name, (File("Numbers (.csv)", table.to_csv(index=False), "csv", "text/csv"),), imports, call)
+    files = () if picture is None else (_png(picture),)
+    numbers = File("Numbers (.csv)", table.to_csv(index=False), "csv", "text/csv")
+    _offer(here, name, (*files, numbers), imports, call)
 
 
 def _png(picture: bytes | Callable[[], bytes]) -> File:

@@ -32,11 +32,12 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Carried:
-    """What the channels of a layer carry of the class of ``folder``, and what becomes of it without some of them."""
+    """What the channels of a layer carry of the class of ``folder``, and what becomes of it without some of them, put
+    at one value or at several."""
 
     folder: str
     channels: ClassChannels
-    ablated: ChannelAblation | None = None
+    ablated: Sequence[ChannelAblation] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,13 +228,10 @@ def _carriers(found: Findings) -> Iterator[Row]:
 
 
 def _ablated(found: Findings) -> Iterator[Row]:
-    for carried in found.carried:
-        without = carried.ablated
-        if without is None:
-            continue
+    for folder, without in ((one.folder, without) for one in found.carried for without in one.ablated):
         for number, (channel,) in enumerate(without.channels):
             yield {
-                "folder": carried.folder,
+                "folder": folder,
                 "class": without.target,
                 "layer": without.layer,
                 "channel": channel,

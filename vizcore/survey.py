@@ -272,11 +272,11 @@ def _carried(
         for done, folder in enumerate(folders, 1):
             inside, target = found.numbers(folder), found.evaluation.target(folder)
             carried = class_channels(model, pictures.some(inside), target, layer, batch_size=asked.batch_size)
-            ablated = None
+            ablated = []
             if asked.without:
                 some = pictures.some(evenly(list(inside), asked.ablated_over))
                 channels = [int(channel) for channel in carried.order[: asked.without]]
-                ablated = ablate_channels(model, some, target, channels, layer, batch_size=asked.batch_size)
+                ablated = [ablate_channels(model, some, target, channels, layer, batch_size=asked.batch_size)]
             yield Carried(folder, carried, ablated)
             progress(done, len(folders))
 
