@@ -138,10 +138,12 @@ def _given_in_lines(here: common.Chosen, others: Sequence[str]) -> list[tuple[st
     )
     given: dict[str, int] = {}
     for line in filter(str.strip, lines.splitlines()):
-        folder, _, name = (part.strip() for part in line.rpartition("="))
+        folder, equals, name = (part.strip() for part in line.rpartition("="))
         found = class_mapping([name], here.model.labels).candidates[0]
-        if folder not in others:
-            st.warning(common.plain(f"“{folder or line}” is none of {', '.join(others[:MOST_NAMED])}."))
+        if not equals:
+            st.warning(common.plain(f"“{name}” says nothing of a folder: write folder = class."))
+        elif folder not in others:
+            st.warning(common.plain(f"“{folder}” is none of {', '.join(others[:MOST_NAMED])}."))
         elif len(found) != 1:
             what = "the name of several classes" if found else "no class"
             st.warning(common.plain(f"“{name}” is {what} of {here.model.title}."))

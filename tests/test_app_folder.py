@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
+import zipfile
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 from test_app import HOSTILE, as_markdown_shows, chosen, saying, texts, visit
 from test_takeaway import results_of, scripts
 
-from app_pages import common, folder_confusion, folder_replaced, folder_set, picture_sets
+from app_pages import common, folder_all, folder_confusion, folder_replaced, folder_set, picture_sets, views
 from app_pages.folder_set import Answered, Folders
 from models import load_model
 from models.samples import digits
@@ -303,3 +307,97 @@ def test_as_many_places_are_replaced_as_the_price_says_or_fewer() -> None:
     found = next(item for key, (item, _, _) in common.results()._items.items() if "replaced part" in str(key))
     part = next(area for area in areas() if area.name == "top left corner")
     assert len(found.boxes) <= folder_replaced.places_of(part, chosen(app).model.input_size)
+
+
+# ---- everything in one file ------------------------------------------------------------------------------------------
+
+
+def offered(app: AppTest) -> list[str]:
+    return [button.proto.label for button in app.get("download_button")]
+
+
+def tables_in(data: bytes) -> tuple[dict[str, pd.DataFrame], dict[str, Any], list[str]]:
+    """The tables of a zip, its manifest, and the names of its pictures; each file is as the manifest says."""
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    facts = json.loads(members.pop("survey.json"))
+    listed = {one["name"]: (one["bytes"], one["sha256"]) for one in facts["files"]}
+    assert listed == {name: (len(one), hashlib.sha256(one).hexdigest()) for name, one in members.items()}
+    tables = {
+        name.removesuffix(".parquet"): pd.read_parquet(io.BytesIO(one))
+        for name, one in members.items()
+        if name.endswith(".parquet")
+    }
+    return tables, facts, [name for name in members if name.endswith(".png")]
+
+
+def test_nothing_is_offered_before_anything_was_found() -> None:
+    assert "Everything found so far (.zip)" not in offered(opened())
+
+
+def test_the_zip_of_everything_says_what_the_pages_found_and_no_more() -> None:
+    app = predicted(set_layer="conv2", carry_folder="7", shortcut_method="hires_cam", cluster_folder="7")
+    assert "Everything found so far (.zip)" in offered(app)
+    choice = picture_sets.of_digits(COUNT)
+    folders = folders_on(app, choice)
+    layers = [layer.name for layer in views.layers_of(folders.here)]
+
+    def zipped() -> tuple[dict[str, pd.DataFrame], dict[str, Any], list[str]]:
+        return tables_in(folder_all.packed(folders, layers, "hires_cam", 0.9))
+
+    tables, facts, drawn = zipped()
+    assert set(tables) == {"pictures", "answers", "classes", "confusions", "calibration"}
+    assert set(drawn) == {"confusions.png", "calibration.png"}
+    assert facts["answered"] == ["answers"]
+    assert facts["pictures"]["count"] == COUNT
+    found = evaluate(predict(folders.here.model, choice.load(quiet)), choice.labels)
+    assert list(tables["answers"]["answer"]) == list(found.predictions.answers)
+    assert tables["answers"]["right"].sum() == found.accuracy.hits
+
+    app = press(switched(app, "Channels"), "exciting")
+    app = press(press(press(app, "class channels"), "ablated channels"), "alike channels")
+    app = press(switched(app, "Shortcuts"), "shortcuts")
+    tables, facts, drawn = zipped()
+    assert facts["answered"] == ["answers", "channels", "shortcuts"]
+    assert {"channels", "strongest", "carriers", "ablated", "heatmaps", "class_means", "areas", "groups"} <= set(tables)
+    assert set(drawn) == {"confusions.png", "calibration.png", "class_means.png", "strongest_1.png"}
+    inside = [one for one, label in zip(choice.load(quiet), choice.labels, strict=True) if label == "7"]
+    carried = class_channels(folders.here.model, inside, 7, "conv2")
+    assert list(tables["carriers"]["channel"]) == list(carried.order)
+    assert set(tables["carriers"]["folder"]) == set(tables["groups"]["folder"]) == {"7"}
+    for number in (0, COUNT - 1):
+        row, picture = tables["heatmaps"].loc[number], choice.one(number)
+        heat = cam(
+            folders.here.model, prepare(check_photo(picture), folders.here.model).pixels, row["class"], "hires_cam"
+        )
+        np.testing.assert_allclose(row["values"], heat.values.ravel(), rtol=1e-5, atol=1e-6)
+        assert tables["pictures"]["sha256"][number] == folder_all.digest_of(check_photo(picture))
+
+
+def switched(app: AppTest, question: str) -> AppTest:
+    app.button_group(key="set_question").set_value(question).run()
+    assert not app.exception
+    return app
+
+
+def test_heatmaps_alone_can_be_taken_away_too() -> None:
+    app = press(opened("Shortcuts", shortcut_method="hires_cam"), "shortcuts")
+    assert "Everything found so far (.zip)" in offered(app)
+
+
+# ---- many folders without a class ------------------------------------------------------------------------------------
+
+
+def test_any_number_of_folders_can_be_given_a_class_and_a_line_that_says_nothing_is_answered() -> None:
+    members = {f"kind {n:02d}/{n}.png": png_of(n % 10, n) for n in range(12)}
+    app = with_zip(opened(), members)
+    lines = "kind 08 = 8\n\nkind 09=9\nkind 99 = 1\nkind 10 = ten\nkind 11"
+    app.text_area(key="means_others").set_value(lines).run()
+    assert not app.exception
+    warned = [one.value for one in app.warning]
+    assert len(warned) == 3
+    assert "“kind 99” is none of kind 08, kind 09, kind 10, kind 11" in as_markdown_shows(warned[0])
+    assert "“ten” is no class of LeNet-5" in as_markdown_shows(warned[1])
+    assert "“kind 11” is none of" in as_markdown_shows(warned[2])
+    app = press(app, "answers of the set")
+    saying(app, "2 of 12")
