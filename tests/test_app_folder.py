@@ -398,6 +398,6 @@ def test_any_number_of_folders_can_be_given_a_class_and_a_line_that_says_nothing
     assert len(warned) == 3
     assert "“kind 99” is none of kind 08, kind 09, kind 10, kind 11" in as_markdown_shows(warned[0])
     assert "“ten” is no class of LeNet-5" in as_markdown_shows(warned[1])
-    assert "“kind 11” is none of" in as_markdown_shows(warned[2])
+    assert "“kind 11” says nothing of a folder: write folder = class" in as_markdown_shows(warned[2])
     app = press(app, "answers of the set")
-    saying(app, "2 of 12")
+    assert app.metric[1].value == "2 of 12"
