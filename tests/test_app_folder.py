@@ -400,4 +400,4 @@ def test_any_number_of_folders_can_be_given_a_class_and_a_line_that_says_nothing
     assert "“ten” is no class of LeNet-5" in as_markdown_shows(warned[1])
     assert "“kind 11” says nothing of a folder: write folder = class" in as_markdown_shows(warned[2])
     app = press(app, "answers of the set")
-    assert app.metric[1].value == "2 of 12"
+    assert app.metric[2].value == "2 of 12"

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from vizcore import whole_files
 from vizcore.alike import alike_channels
 from vizcore.cam import cam
 from vizcore.class_channels import ablate_channels, class_channels
-from vizcore.findings import calibration_of
+from vizcore.findings import NAMES, calibration_of
 from vizcore.folders import pictures_in
 from vizcore.images import prepare, to_png
 from vizcore.photos import open_photo
@@ -354,6 +355,18 @@ def test_a_picture_that_goes_away_between_two_passes_is_named(
     monkeypatch.setattr(survey_file, "predict", then_gone)
     with pytest.raises(BadParameter, match=r"'0/\d+\.png' could be read before and no longer can: The file cannot"):
         survey(marked.model, few, tmp_path / "out", Asked(batch_size=8))
+
+
+def test_the_document_lists_every_table_and_its_python_runs(
+    marked: Planted, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (Path(__file__).resolve().parents[1] / "docs" / "survey.md").read_text()
+    listed = re.findall(r"^\| `(\w+)` \| .+ \| .+ \|$", text.split("| table |")[1], re.MULTILINE)
+    assert listed == ["pictures", *NAMES]
+    survey(marked.model, few, tmp_path / "out", Asked(("answers",)))
+    monkeypatch.chdir(tmp_path)
+    (script,) = re.findall(r"```python\n(.+?)```", text, re.DOTALL)
+    exec(compile(script, "docs/survey.md", "exec"), {})
 
 
 # ---- figures ---------------------------------------------------------------------------------------------------------
