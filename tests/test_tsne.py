@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -88,6 +90,19 @@ def test_the_divergence_while_it_runs_is_that_of_the_paper_also_under_exaggerati
     for count in (60, 200, 300):
         run.advance(count)
         assert run.kl_divergence == pytest.approx(reference.kl_divergence(p, run.points), rel=0.02)
+
+
+def test_a_run_keeps_no_copy_of_its_features() -> None:
+    features = np.random.default_rng(0).normal(size=(200, 20_000)).astype(np.float32)  # 16 MB, 32 MB in float64
+    gc.collect()
+    tracemalloc.start()
+    run = TsneRun(features, perplexity=5)
+    gc.collect()
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < features.nbytes / 4
+    run.advance(250)
+    assert run.finish().trustworthiness > 0
 
 
 def test_progress_counts_the_iterations_of_its_own_call() -> None:

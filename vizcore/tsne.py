@@ -90,8 +90,10 @@ class TsneRun:
     2**32 − 1) decides everything random: the same features and seed give the same points on the same machine. The unit
     of the features does not matter. ``notes`` say what was not done as asked.
 
-    A run belongs to one thread. It holds 200 bytes · n · perplexity. Raises BadParameter for numbers out of range, too
-    few rows or more than 100 000, NaN or infinity, rows of zeros with "cosine", or rows that are all equal.
+    A run belongs to one thread. It holds 200 bytes · n · perplexity, and the array of features that it was given,
+    which must stay as it is, for `finish` asks it how far the map can be trusted. Raises BadParameter for numbers out
+    of range, too few rows or more than 100 000, NaN or infinity, rows of zeros with "cosine", or rows that are all
+    equal.
     """
 
     def __init__(
@@ -104,7 +106,8 @@ class TsneRun:
         metric: str = "euclidean",
         start: str = "pca",
     ) -> None:
-        features = check_features(features, MIN_POINTS, MAX_POINTS)
+        given, features = features, check_features(features, MIN_POINTS, MAX_POINTS)
+        self._features = given if isinstance(given, np.ndarray) else features  # not the copy with longer numbers
         check_whole("seed", seed, 0, 2**32 - 1)
         check_number("early_exaggeration", early_exaggeration, 1, 100)
         check_metric(metric)
@@ -136,7 +139,7 @@ class TsneRun:
             negative_gradient_method="bh" if len(features) < INTERPOLATED_FROM else "fft",
             **GRID,
         )
-        self._features, self._metric, self._exaggeration = features, metric, float(early_exaggeration)
+        self._metric, self._exaggeration = metric, float(early_exaggeration)
         self.iteration = 0
         self.notes = notes + note
         self._divergence: float | None = None
