@@ -30,7 +30,7 @@ MOST_NAMED = 12  # folders in one sentence
 TILE = 168  # pixels, at least, of a picture with its heatmap
 BLEND = 0.6
 THUMBNAIL = 130  # pixels of the page, its width
-WIDE = 200  # the same, of a picture with a heatmap
+WIDE = 168  # the same, of a picture with a heatmap
 
 
 @dataclass(frozen=True, eq=False)
