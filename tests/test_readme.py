@@ -41,7 +41,7 @@ def test_the_commands_in_readme_run_as_they_stand(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     (block,) = re.findall(r"```\n(python -m vizcore.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     lines = [shlex.split(line, comments=True)[3:] for line in block.splitlines()]
-    assert {words[0] for words in lines} == {"heatmap", "report", "layers", "filters", "embed", "batch"}
+    assert {words[0] for words in lines} == {"heatmap", "report", "layers", "filters", "embed", "survey", "batch"}
     for words in lines:
         assert commands.main(words) == 0
         assert all((tmp_path / name).stat().st_size for at, name in enumerate(words) if at and words[at - 1] == "-o")
