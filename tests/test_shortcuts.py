@@ -30,7 +30,7 @@ def test_the_surest_suspicion_of_each_class_comes_first() -> None:
     found = Suspected((sure, doubtful, again), tuple("abcdefg"), (), 63)
     assert list(found.of_class) == ["a", "b"]
     assert found.of_class["a"] is sure
-    assert "“a”, “b”" in found.sentence
+    assert "Of 7 classes, “a”, “b” have evidence" in found.sentence
 
 
 SIZES = [(7, 6), (1, 1), (3, 8), (41, 29), (6, 24)]
