@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from vizcore.heatmaps import HEATMAP_METHODS, VIEW
 from vizcore.hooks import find_layer, layer_for
-from vizcore.records import VIEWS, BadParameter, Model, check_target, check_whole
+from vizcore.records import BadParameter, Model, check_target, check_whole
 
 KINDS = ("predictions", "features", "heatmaps", "channels")
 MOST_ROWS = 100_000  # of a shard, which is held in memory
@@ -92,8 +92,6 @@ def _with_heatmaps(model: Model, job: Job) -> Job:
         return replace(job, method=Job.method, view=VIEW)
     if job.method not in HEATMAP_METHODS:
         raise BadParameter(f"method is {job.method!r}; it must be one of {', '.join(HEATMAP_METHODS)}.")
-    if job.view not in VIEWS:
-        raise BadParameter(f"view is {job.view!r}; it must be one of {', '.join(VIEWS)}.")
     if job.view != VIEW and HEATMAP_METHODS[job.method].family != "pixel":
         raise BadParameter(f"view is {job.view!r}, but {job.method} has none. Leave it out.")
     if job.target is not None:
