@@ -30,6 +30,7 @@ from vizcore.shares import areas
 from vizcore.strongest import strongest_patches
 
 COUNT = 200
+FOLDER = HOSTILE.replace("/", "|")  # a folder of a zip; a class may be called HOSTILE itself
 
 
 @pytest.fixture(autouse=True)
@@ -59,9 +60,9 @@ def predicted(**query: str) -> AppTest:
     return press(opened(**query), "answers of the set")
 
 
-def with_zip(app: AppTest, members: dict[str, bytes]) -> AppTest:
+def with_zip(app: AppTest, members: dict[str, bytes], name: str = "mine.zip") -> AppTest:
     app.button_group(key="set of digits").set_value("A zip of mine").run()
-    app.file_uploader(key="zip").set_value(("mine.zip", pictures.zip_of(members), "application/zip")).run()
+    app.file_uploader(key="zip").set_value((name, pictures.zip_of(members), "application/zip")).run()
     assert not app.exception
     return app
 
@@ -170,19 +171,71 @@ def test_copies_of_photos_match_no_class_until_somebody_says_what_they_show() ->
     assert app.metric[0].value == f"{100 * found.accuracy.value:.1f} %"
 
 
-def test_hostile_folders_are_shown_as_text_under_every_question() -> None:
-    folder = HOSTILE.replace("/", "|")
-    members = {f"{folder}/{k}.png": png_of(3, k) for k in range(7)} | {f"5/{k}.png": png_of(5, k) for k in range(7)}
-    app = with_zip(opened(cell_folder=folder, cell_answer="3"), members)
-    assert folder in said(press(app, "answers of the set"))
-    for question, keys in (("Channels", ["class channels"]), ("Shortcuts", ["shortcuts", "replaced"])):
-        app.button_group(key="set_question").set_value(question).run()
-        for key in keys:
-            press(app, key)
-        assert folder in said(app), question
-        assert not app.error
-    for text in texts(app):
-        assert "img src" not in text or common.plain(folder) in text
+def read_as_markdown(app: AppTest) -> list[str]:
+    """All that Streamlit reads as Markdown: words, the labels of controls, and the hints that hover over them."""
+    protos = [getattr(node, "proto", None) for part in (app.main, app.sidebar) for node in part]
+    return [text for proto in protos for field in ("body", "label", "help") if (text := getattr(proto, field, ""))]
+
+
+def names_as_text(app: AppTest, *wanted: str) -> None:
+    """Each of ``wanted`` is on the page, and a hostile name stands there whole and with every mark of it escaped."""
+    shown = read_as_markdown(app)
+    for words in wanted:
+        assert any(words in text for text in shown), words
+    for text in shown:
+        rest = text.replace(common.plain(HOSTILE), "").replace(common.plain(FOLDER), "")
+        parts = ("![x]", "<img", "onerror", "alert", ":red", "`c`", "**d", "~e", "#f")
+        assert not [part for part in parts if part in rest], text
+    assert not app.error
+
+
+def test_hostile_names_of_zip_folder_pictures_and_class_are_nowhere_read_as_markdown(
+    marked: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = tuple(HOSTILE if k == marked.target else str(k) for k in range(10))
+    model = replace(marked.model, name="lenet5", weights="with a mark", labels=labels)
+    monkeypatch.setattr(common, "model_named", lambda name, untrained=False: model)
+    own = f"{marked.target}/"
+    members = {
+        f"{FOLDER}/{FOLDER}{name.removeprefix(own)}" if name.startswith(own) else name: data
+        for name, data in zip_of_planted(marked).items()
+    }
+    folder, label = common.plain(FOLDER), common.plain(HOSTILE)
+
+    query = {"cell_folder": FOLDER, "cell_answer": HOSTILE, "carry_folder": FOLDER, "shortcut_method": "hires_cam"}
+    app = with_zip(opened(**query), members, f"{FOLDER}.zip")
+    names_as_text(app, f"{folder}\\.zip", f"classes: **“{folder}”**")
+    (given,) = [box for box in app.selectbox if (box.key or "").startswith("means_")]
+    assert given.label == folder
+
+    press(app, "answers of the set")
+    names_as_text(app, f"of {folder} answered with {label}**")
+    of_cell = opened_rows(app, "with heatmap") + opened_rows(app, "cell")
+    assert len(of_cell) == 16
+    for row in of_cell:
+        name = common.plain(list(members)[row])
+        named = [text for text in read_as_markdown(app) if text.startswith(name)]
+        assert len(named) == 2, "the caption of a picture, and the hint of its button"
+
+    app.button_group(key="set_question").set_value("Channels").run()
+    names_as_text(press(app, "class channels"), f"answered with most, {label}.", f"activation of {label}, mean")
+
+    app.button_group(key="set_question").set_value("Shortcuts").run()
+    press(app, "shortcuts")
+    names_as_text(app, common.plain(f"“{FOLDER}”: {HOSTILE}"), common.plain(f"“{FOLDER}” has evidence at the border"))
+    names_as_text(app, "- " + common.plain(f"“{FOLDER}” has "), f"**{folder}** ")
+    names_as_text(press(app, "replaced"), common.plain(f"corner of “{FOLDER}”"), f"probability of {label} falls")
+
+    app.button_group(key="set_question").set_value("Right and wrong").run()
+    next(box for box in app.selectbox if box.key == given.key).set_value(labels[marked.target - 1]).run()
+    names_as_text(app, f"right is the folder **{folder}**: 0 of 20", f"of {folder} answered with {label}**")
+
+
+def test_a_folder_that_two_hostile_classes_are_named_after_is_named_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = replace(load_model("lenet5"), labels=(FOLDER, FOLDER, *"23456789"), weights="renamed")
+    monkeypatch.setattr(common, "model_named", lambda name, untrained=False: model)
+    app = with_zip(opened(), {f"{FOLDER}/{k}.png": png_of(k, 0) for k in range(3)})
+    names_as_text(app, common.plain(f"“{FOLDER}” is the name of several classes: {FOLDER}"))
 
 
 def test_a_zip_of_one_class_is_answered_and_has_no_other_class_to_compare_with() -> None:
@@ -196,11 +249,27 @@ def test_a_zip_of_one_class_is_answered_and_has_no_other_class_to_compare_with()
     saying(app, "the picture itself, blurred")
 
 
-@pytest.mark.parametrize("question", ["Right and wrong", "Channels", "Shortcuts"])
-def test_an_untrained_network_says_that_it_is_untrained(question: str) -> None:
-    app = visit("folder", model="ResNet-18", untrained="true", question=question, copies="5")
-    assert not app.exception
-    assert "untrained" in app.warning[0].value
+@pytest.mark.parametrize(
+    ("question", "steps"),
+    [
+        ("Right and wrong", ["answers of the set"]),
+        ("Channels", ["answers of the set", "class channels", "ablated channels", "exciting", "alike channels"]),
+        ("Shortcuts", ["shortcuts", "replaced"]),
+    ],
+)
+def test_an_untrained_network_says_that_it_is_untrained_before_and_after_every_step(
+    question: str, steps: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_replaced, "MOST", 1)  # each picture takes a pass a place
+    app = opened(question, model="All-CNN-C", copies="5")
+    assert chosen(app).model.weights is None
+    assert app.button_group(key="set_question").value == question
+    for step in (None, *steps):
+        if step is not None:
+            press(app, step)
+            assert f"compute {step}" not in {button.key for button in app.button}, "what was asked for is there"
+        assert not app.error
+        assert "This network is untrained" in app.warning[0].value
 
 
 # ---- channels --------------------------------------------------------------------------------------------------------
