@@ -29,7 +29,7 @@ from vizcore.occlusion import estimate_occlusion, occlusion
 from vizcore.records import ActivationMaps, BadParameter, Heatmap, Model, UnsupportedModel
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("overview", "layers", "heatmaps", "embedding")
+PAGES = ("overview", "layers", "heatmaps", "embedding", "folder")
 CAT, LYNX, ESPRESSO = 282, 287, 967  # rows of ImageNet: tiger cat, lynx, espresso
 HOSTILE = r"![x](http://a/b.png)<img src=x onerror=alert(1)>$x$:red[a] `c` **d** http://a.b &amp; ~e~ #f"
 
@@ -49,6 +49,11 @@ def visit(page: str = "overview", **query: str) -> AppTest:
     if page != "overview":
         app.switch_page(f"app_pages/{page}.py").run()
     return app
+
+
+def title_of(page: str) -> str:
+    """What stands above a page: the name of its file, but for one."""
+    return "Set" if page == "folder" else page.capitalize()
 
 
 def answers(app: AppTest) -> list[str]:
@@ -90,7 +95,7 @@ def test_every_page_opens(model: str, page: str) -> None:
     assert not app.exception
     assert not app.error
     assert not app.warning
-    assert app.title[0].value == page.capitalize()
+    assert app.title[0].value == title_of(page)
     assert chosen(app).model.title == model
 
 
@@ -99,7 +104,7 @@ def test_every_page_of_an_untrained_network_says_that_it_is_untrained(page: str)
     app = visit(page, model="ResNet-18", untrained="true")
     assert not app.exception
     assert not app.error
-    assert app.title[0].value == page.capitalize()
+    assert app.title[0].value == title_of(page)
     assert chosen(app).model.weights is None
     assert "untrained" in app.warning[0].value
 
@@ -934,6 +939,11 @@ def test_a_camera_that_sends_nothing_is_refused_and_a_large_frame_is_reduced() -
         ("heatmaps", {"blend": "Infinity"}),
         ("heatmaps", {"blend": "1e309"}),
         ("embedding", {"perplexity": "NaN", "seed": "-1", "copies": "10000000000", "feature_layer": "nowhere"}),
+        ("folder", {"set_question": "<script>", "copies": "10000000000", "cell_folder": "<script>"}),
+        ("folder", {"set_question": "Channels", "copies": "NaN", "set_layer": "nowhere", "carry_folder": "<script>"}),
+        ("folder", {"set_question": "Channels", "alike": "NaN"}),
+        ("folder", {"set_question": "Channels", "alike": "1e309"}),
+        ("folder", {"set_question": "Shortcuts", "shortcut_method": "<script>", "replaced_part": "nowhere"}),
     ],
 )
 def test_a_link_of_nonsense_shows_the_defaults(page: str, query: dict[str, str]) -> None:

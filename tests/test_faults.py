@@ -31,10 +31,10 @@ import pytest
 import torch
 from browser import ROOT, serve
 from streamlit.proto.WidgetStates_pb2 import WidgetState
-from test_app import answers, as_markdown_shows, chosen, saying, visit, with_upload
+from test_app import PAGES, answers, as_markdown_shows, chosen, saying, title_of, visit, with_upload
 from visitor import Visitor, is_healthy, process_of
 
-from app_pages import common
+from app_pages import common, folder_set
 from app_pages.networks import Networks
 from vizcore import cam
 
@@ -96,8 +96,8 @@ def test_without_a_home_everything_works(tmp_path: Path) -> None:  # F9
     with broken(tmp_path, NO_HOME) as address, Visitor(address) as visitor:
         assert put_photo(visitor, noisy_photo(100)) == 204
         assert "photo\\.png" in visitor.words()
-        for page in ("layers", "heatmaps", "embedding"):
-            assert visitor.visit(page=page).shown("heading")[0].body == page.capitalize()
+        for page in PAGES[1:]:
+            assert visitor.visit(page=page).shown("heading")[0].body == title_of(page)
             assert not visitor.shown("exception")
 
 
@@ -166,6 +166,26 @@ def test_memory_that_runs_out_in_the_middle_is_said_and_the_page_goes_on(  # F5
     assert not app.exception
     assert not app.warning
     saying(app, "sum of evidence")
+
+
+@pytest.mark.parametrize("run_out", [torch_runs_out, numpy_runs_out, python_runs_out])
+def test_memory_that_runs_out_over_a_set_is_said_and_its_button_works_the_next_time(  # F5
+    run_out: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common.results().clear()
+    app = visit("folder", model="LeNet-5", digits="200")
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_set, "predict", run_out)
+        app.button(key="compute answers of the set").click().run()
+        assert not app.exception
+        saying(app, "too large for this server's memory")
+        assert not app.metric
+    assert not common.line().counts()["open"]
+    next(button for button in app.button if button.label == "Try again").click().run()
+    app.button(key="compute answers of the set").click().run()
+    assert not app.exception
+    assert not app.warning
+    assert app.metric[0].label == "Accuracy"
 
 
 def test_a_method_that_breaks_gives_its_turn_back_and_works_the_next_time(  # F17
