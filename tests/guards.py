@@ -93,7 +93,7 @@ TESTS = {  # of each file that refuses what people bring or ask for: what pytest
     "vizcore/batch_rows.py": ("test_batch.py -k refused or cannot_be_read or take_its_batch",),
     "vizcore/batch_store.py": ("test_batch.py -k refused or locks",),
     "vizcore/batch_worker.py": ("test_batch.py -k cannot_be_done or other_weights",),
-    "vizcore/batch_local.py": ("test_batch.py -k all_die",),
+    "vizcore/batch_local.py": ("test_batch.py -k all_die or own_words or who_stops",),
     "vizcore/batch_ray.py": ("test_ray.py -m ray", "test_batch.py -k not_installed"),
     "commands/batch.py": ("test_batch.py -k command",),
     "commands/survey.py": ("test_survey.py -k command",),

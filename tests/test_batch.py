@@ -383,6 +383,42 @@ def test_what_progress_raises_stops_the_workers_and_keeps_what_is_done(pictures:
     assert len(list(read_lines(tmp_path / "out"))) == 1
 
 
+class Dawdling(torch.nn.Module):
+    """In a worker it takes half a minute over white pictures, and makes ``file`` when it is done."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.body, self.file = LOAD().net, file
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if multiprocessing.parent_process() is not None and x.mean() > 1.5:
+            time.sleep(30)
+            self.file.touch()
+        answer: torch.Tensor = self.body(x)
+        return answer
+
+
+def dawdling(file: Path) -> Model:
+    model = LOAD()
+    return replace(model, net=Dawdling(file), layers={role: f"body.{layer}" for role, layer in model.layers.items()})
+
+
+def test_who_stops_does_not_wait_for_what_a_worker_is_about(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for number, grey in enumerate((60, 255)):
+        (folder / f"{number}.png").write_bytes(save(np.full((20, 30, 3), grey, np.uint8), "PNG"))
+
+    def stop(done: int, total: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    job, file = Job(("predictions",), shard_size=1), tmp_path / "awake"
+    with pytest.raises(KeyboardInterrupt):
+        batch(partial(dawdling, file), folder, tmp_path / "out", job, workers=1, progress=stop)
+    assert not file.exists()
+
+
 def test_what_the_dead_left_half_written_is_removed_and_what_is_missing_done_again(
     pictures: Path, wanted: dict[str, bytes], tmp_path: Path, here: Run
 ) -> None:
