@@ -252,24 +252,33 @@ def test_a_zip_of_one_class_is_answered_and_has_no_other_class_to_compare_with()
 @pytest.mark.parametrize(
     ("question", "steps"),
     [
-        ("Right and wrong", ["answers of the set"]),
-        ("Channels", ["answers of the set", "class channels", "ablated channels", "exciting", "alike channels"]),
-        ("Shortcuts", ["shortcuts", "replaced"]),
+        ("Right and wrong", {"answers of the set": "What was answered"}),
+        (
+            "Channels",
+            {
+                "answers of the set": "is what its pictures are answered with most",
+                "class channels": "Gradient × activation of",
+                "ablated channels": "answered with the class",
+                "exciting": "dead**",
+                "alike channels": "with a correlation of",
+            },
+        ),
+        ("Shortcuts", {"shortcuts": "The mean heatmap of each class", "replaced": "In its place stands"}),
     ],
 )
 def test_an_untrained_network_says_that_it_is_untrained_before_and_after_every_step(
-    question: str, steps: list[str], monkeypatch: pytest.MonkeyPatch
+    question: str, steps: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folder_replaced, "MOST", 1)  # each picture takes a pass a place
-    app = opened(question, model="All-CNN-C", copies="5")
+    app = opened(question, model="All-CNN-C", copies="5", carry_folder="Coffee")
     assert chosen(app).model.weights is None
     assert app.button_group(key="set_question").value == question
-    for step in (None, *steps):
-        if step is not None:
-            press(app, step)
-            assert f"compute {step}" not in {button.key for button in app.button}, "what was asked for is there"
-        assert not app.error
+    assert "This network is untrained" in app.warning[0].value
+    for step, words in steps.items():
+        assert not any(words in text for text in texts(app))
+        saying(press(app, step), words)
         assert "This network is untrained" in app.warning[0].value
+        assert not app.error
 
 
 # ---- channels --------------------------------------------------------------------------------------------------------

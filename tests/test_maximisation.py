@@ -511,6 +511,28 @@ def test_an_answer_that_does_not_depend_on_the_picture_is_refused() -> None:
         maximise(nets.model_of(lambda: Sequence(rounded=True), {}), Objective(target=0))
 
 
+class Rooted(nn.Module):
+    """Answers with the square root of 0, whose slope is infinite."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 3)
+        self.classifier = nn.Linear(4, nets.CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv1(x)
+        return self.classifier((x - x.detach()).sqrt().mean((2, 3)))
+
+
+def test_an_answer_without_a_slope_that_is_a_number_is_refused() -> None:
+    with pytest.raises(UnsupportedModel, match=r"The gradient of .* holds NaN or infinity"):
+        maximise(nets.model_of(Rooted, {}), Objective(target=0), **FEW)
+    cut = nets.model_of(lambda: Sequence(rounded=True), {})
+    cut.net.requires_grad_(True)  # the answer has a slope, for the weights alone
+    with pytest.raises(UnsupportedModel, match="or there is none"):
+        maximise(cut, Objective(target=0), **FEW)
+
+
 def test_a_layer_that_answers_with_nan_is_refused() -> None:
     model = nets.gap()
     model.net.conv2.weight[3] = float("nan")
