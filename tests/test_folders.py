@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vizcore.folders import NO_FOLDER, as_text, labels_of, pictures_in
+from vizcore.folders import NO_FOLDER, as_text, labels_of, pictures_beside, pictures_in
 from vizcore.records import BadParameter
 
 
@@ -69,3 +69,12 @@ def test_a_folder_that_is_none_or_cannot_be_listed_is_refused(tmp_path: Path, mo
     monkeypatch.setattr(os, "scandir", guarded)
     with pytest.raises(BadParameter, match=r"shut' cannot be listed: Permission denied\."):
         pictures_in(tmp_path)
+
+
+def test_results_among_the_pictures_and_folders_without_any_are_refused(tmp_path: Path) -> None:
+    lay(tmp_path, "set/a.png", "empty/a.txt")
+    assert pictures_beside(tmp_path / "set", tmp_path / "set" / "out") == ("a.png",)
+    with pytest.raises(BadParameter, match=r"The results would go among the pictures\. Name another folder"):
+        pictures_beside(tmp_path / "set", tmp_path / "set")
+    with pytest.raises(BadParameter, match="There is no picture in .*empty"):
+        pictures_beside(tmp_path / "empty", tmp_path / "out")

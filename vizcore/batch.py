@@ -32,7 +32,7 @@ from vizcore.batch_ray import check_ray, run_ray
 from vizcore.batch_rows import planned
 from vizcore.batch_store import Line, read_facts, writing
 from vizcore.batch_worker import Load, Worker, check_device
-from vizcore.folders import labels_of, pictures_in
+from vizcore.folders import labels_of, pictures_beside
 from vizcore.records import BadParameter, Model, Progress, check_whole
 from vizcore.weights import digest_of_weights, facts_of_model
 
@@ -94,11 +94,7 @@ def batch(
         check_device(job.device)
     workers = check_whole("workers", _cores() if workers is None else workers, 1, MOST_WORKERS)
     folder, out = Path(folder).resolve(), Path(out).resolve()
-    if folder == out:
-        raise BadParameter("The results would go among the pictures. Name another folder for them.")
-    names = pictures_in(folder, leave_out=out)
-    if not names:
-        raise BadParameter(f"There is no picture in {str(folder)!r}.")
+    names = pictures_beside(folder, out)
     check_whole("shard_size", job.shard_size, 1, MOST_ROWS)
     if len(names) > MOST_SHARDS * job.shard_size:
         raise BadParameter(

@@ -84,6 +84,17 @@ def pictures_in(folder: Path, leave_out: Path | None = None) -> tuple[str, ...]:
     return tuple(sorted(found, key=os.fsencode))
 
 
+def pictures_beside(folder: Path, out: Path) -> tuple[str, ...]:
+    """`pictures_in` a folder of which the results go into ``out``, both resolved. Raises BadParameter where that is the
+    same folder, and where there are no pictures."""
+    if folder == out:
+        raise BadParameter("The results would go among the pictures. Name another folder for them.")
+    names = pictures_in(folder, leave_out=out)
+    if not names:
+        raise BadParameter(f"There is no picture in {str(folder)!r}.")
+    return names
+
+
 def labels_of(names: Sequence[str]) -> tuple[str, ...]:
     """The class of each of ``names``, paths with "/" between: the outermost folder in which they differ; where all
     share one folder, that folder. "no folder" for what lies above the others' folders."""

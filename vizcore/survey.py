@@ -39,7 +39,7 @@ from vizcore.cam import CAM_METHODS, cam
 from vizcore.class_channels import ablate_channels, class_channels
 from vizcore.filters import convolutions, filters
 from vizcore.findings import Carried, Evidence, Findings, tables_of
-from vizcore.folders import SURVEY, PictureFile, as_text, labels_of, pictures_in, read_picture
+from vizcore.folders import SURVEY, PictureFile, as_text, labels_of, pictures_beside, read_picture
 from vizcore.heat_clusters import cluster_heatmaps
 from vizcore.hooks import find_layer, layer_for
 from vizcore.images import prepare
@@ -127,11 +127,7 @@ def survey(
     asked, bars = asked or Asked(), bars or _no_bars
     asked = _settled(model, asked)
     folder, out = Path(folder).resolve(), Path(out).resolve()
-    if folder == out:
-        raise BadParameter("The results would go among the pictures. Name another folder for them.")
-    names = pictures_in(folder, leave_out=out)
-    if not names:
-        raise BadParameter(f"There is no picture in {str(folder)!r}.")
+    names = pictures_beside(folder, out)
     _check_classes(model, asked, _folders(names))
     writer = _Writer(out, model, asked)
     with bars("reading and answering") as progress:
