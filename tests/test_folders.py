@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
 import pytest
 
-from vizcore.folders import NO_FOLDER, as_text, labels_of, pictures_beside, pictures_in
+from vizcore.folders import NO_FOLDER, as_text, labels_of, pictures_beside, pictures_in, read_picture
 from vizcore.records import BadParameter
 
 
@@ -76,5 +77,17 @@ def test_results_among_the_pictures_and_folders_without_any_are_refused(tmp_path
     assert pictures_beside(tmp_path / "set", tmp_path / "set" / "out") == ("a.png",)
     with pytest.raises(BadParameter, match=r"The results would go among the pictures\. Name another folder"):
         pictures_beside(tmp_path / "set", tmp_path / "set")
-    with pytest.raises(BadParameter, match="There is no picture in .*empty"):
+    with pytest.raises(BadParameter, match=r"There is no picture in .*empty"):
         pictures_beside(tmp_path / "empty", tmp_path / "out")
+
+
+def test_a_pipe_is_not_waited_for_and_what_is_read_has_the_digest_of_its_bytes(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    pipe = read_picture(tmp_path / "pipe.png")
+    assert pipe.error is not None
+    assert pipe.error.startswith("It is no file, but a pipe")
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    wrong = read_picture(tmp_path / "a.png")
+    assert wrong.sha256 == hashlib.sha256(b"no picture").hexdigest()
+    assert wrong.pixels is None
+    assert str(tmp_path) not in str(wrong.error)
