@@ -53,7 +53,7 @@ def offer(folders: Folders) -> None:
     )
     st.caption(
         "Right and wrong, channels of every layer and shortcuts by the method chosen there, as far as you asked for "
-        "them. For a folder on a disk, `python -m vizcore survey` writes the same."
+        "them. For a folder on a disk, `python -m vizcore survey` asks all of it."
     )
 
 
@@ -102,19 +102,19 @@ def evidence_known(folders: Folders, answered: Answered | None, method: str | No
 def packed(folders: Folders, layers: list[str], method: str | None, threshold: float) -> bytes:
     found = replace(gathered(folders, layers, method), threshold=threshold)
     model = folders.here.model
-    pictures = folders.pictures.load(lambda done, total: None)
+    pictures, failures = folders.pictures.load(lambda done, total: None), folders.pictures.failures
     table = pd.DataFrame(
         {
-            "picture": list(folders.pictures.names),
-            "sha256": [digest_of(picture) for picture in pictures],
-            "folder": list(folders.pictures.labels),
-            "error": pd.array([None] * len(pictures), "string"),
-        }
+            "picture": [*folders.pictures.names, *(name for name, _ in failures)],
+            "sha256": [*(digest_of(picture) for picture in pictures), *(None for _ in failures)],
+            "folder": [*folders.pictures.labels, *(None for _ in failures)],
+            "error": [*(None for _ in pictures), *(reason for _, reason in failures)],
+        },
+        dtype="string",
     )
     asked = {
         "classes": dict(folders.given),
-        "method": found.evidence.method if found.evidence else None,
-        "sha256": "of each picture's height, width and pixels",
+        "sha256": "of height, width and pixels of each picture as decoded; those of a zip are reduced on reading",
     }
     return as_zip(model, found, table, asked, figures_of(model, found, pictures))
 
@@ -134,6 +134,8 @@ def gathered(folders: Folders, layers: list[str], method: str | None) -> Finding
         for name in folders.names
         if answered is not None or folders.class_of(name) != NO_CLASS
     }
+    of_folders, how = (evidence.targets, evidence.method) if evidence is not None else ({}, "")
+    others = {folder: folder_replaced.others_of(folders, of_folders, folder) for folder in of_folders}
     return Findings(
         names=folders.pictures.names,
         folders=folders.pictures.labels,
@@ -145,18 +147,17 @@ def gathered(folders: Folders, layers: list[str], method: str | None) -> Finding
         carried=[one for layer in layers for one in carried_of(folders, targets, layer)],
         evidence=evidence,
         means=means,
-        suspected=suspected(means) if means else None,
+        suspected=suspected(means, evidence.targets) if evidence is not None and means else None,
         groups={
             folder: groups
-            for folder, target in (evidence.targets if evidence else {}).items()
-            if evidence is not None
-            and (groups := known(folder_clusters.clusters_key(folders, folder, target, evidence.method))) is not None
+            for folder, target in of_folders.items()
+            if (groups := known(folder_clusters.clusters_key(folders, folder, target, how))) is not None
         },
         replaced={
             (folder, area): test
-            for folder, target in targets.items()
+            for folder, target in of_folders.items()
             for area in areas()
-            if (test := known(folder_replaced.replaced_key(folders, folder, target, area))) is not None
+            if (test := known(folder_replaced.replaced_key(folders, folder, target, area, others[folder]))) is not None
         },
     )
 

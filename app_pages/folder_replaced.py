@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import streamlit as st
 import torch
@@ -15,7 +17,7 @@ from vizcore.shortcuts import Suspected
 IMPORTS = ("import numpy as np", "from vizcore.replaced import mean_of, replace_part")
 
 
-def show(folders: Folders, target: int, folder: str, result: Suspected) -> None:
+def show(folders: Folders, targets: Mapping[str, int], folder: str, result: Suspected) -> None:
     parts = {area.name: area for area in areas() if not area.outside}
     suspicion = result.of_class.get(folder)
     first = suspicion.area.name if suspicion and suspicion.area.name in parts else next(iter(parts))
@@ -26,7 +28,8 @@ def show(folders: Folders, target: int, folder: str, result: Suspected) -> None:
     name: str = st.selectbox(
         "The part", list(parts), index=list(parts).index(first), key="replaced_part", bind="query-params"
     )
-    found = replaced(folders, target, folder, parts[name])
+    target, others = targets[folder], others_of(folders, targets, folder)
+    found = replaced(folders, target, folder, parts[name], others)
     if found is None:
         return
     words = st.warning if found.stands_out else st.info
@@ -34,17 +37,17 @@ def show(folders: Folders, target: int, folder: str, result: Suspected) -> None:
     st.caption(
         f"The probability of {common.plain(folders.label(target))} falls by "
         f"{views.number(100 * float(found.drops[0].mean()))} points on average there, elsewhere by "
-        f"{views.number(100 * float(found.drops[1:].mean()))}. In its place stands {_words_for(folders)}."
+        f"{views.number(100 * float(found.drops[1:].mean()))}. In its place stands {_words_for(others)}."
     )
     takeaway.offer(
         folders.here, f"replaced {name} {target}", found, lambda: _figure(found, folders, folder, name), *script(
-            folders, found, folder, parts[name]
+            folders, found, folder, parts[name], others
         )
     )  # fmt: skip
 
 
-def _words_for(folders: Folders) -> str:
-    return "the mean of pictures of the other folders" if len(folders.names) > 1 else "the picture itself, blurred"
+def _words_for(others: list[int]) -> str:
+    return "the mean of pictures of other classes" if others else "the picture itself, blurred"
 
 
 def places_of(area: Area, size: tuple[int, int]) -> int:
@@ -57,13 +60,13 @@ def places_of(area: Area, size: tuple[int, int]) -> int:
     return count
 
 
-def replaced_key(folders: Folders, folder: str, target: int, area: Area) -> tuple[object, ...]:
-    return "replaced part", *folders.key, folder, target, area.part
+def replaced_key(folders: Folders, folder: str, target: int, area: Area, others: list[int]) -> tuple[object, ...]:
+    return "replaced part", *folders.key, folder, target, area.part, tuple(others)
 
 
-def replaced(folders: Folders, target: int, folder: str, area: Area) -> Replaced | None:
+def replaced(folders: Folders, target: int, folder: str, area: Area, others: list[int]) -> Replaced | None:
     """Known, or after price and button."""
-    key = replaced_key(folders, folder, target, area)
+    key = replaced_key(folders, folder, target, area, others)
     found: Replaced | None = common.recall(key)
     if found is not None:
         return found
@@ -76,7 +79,7 @@ def replaced(folders: Folders, target: int, folder: str, area: Area) -> Replaced
 
     def compute() -> Replaced:
         pictures = [folders.pictures.picture(row).photo.pixels for row in rows_asked(folders, folder)]
-        baseline = stand_in(folders, folder)
+        baseline = stand_in(folders, others)
         with common.running("Replacing parts", "pictures") as progress:
             return replace_part(
                 folders.here.model, pictures, target, area.part, baseline=baseline, batch_size=4, progress=progress
@@ -89,25 +92,24 @@ def rows_asked(folders: Folders, folder: str) -> list[int]:
     return evenly(folders.rows(folder).tolist())
 
 
-def others_of(folders: Folders, folder: str) -> list[int]:
-    """Pictures of other folders, evenly over the set."""
-    return evenly([row for row, label in enumerate(folders.pictures.labels) if label != folder])
+def others_of(folders: Folders, targets: Mapping[str, int], folder: str) -> list[int]:
+    """Pictures of folders of other classes, evenly over the set."""
+    labels = folders.pictures.labels
+    return evenly([row for row, label in enumerate(labels) if targets[label] != targets[folder]])
 
 
-def stand_in(folders: Folders, folder: str) -> str | torch.Tensor:
-    """The mean of pictures of other folders, (1, 3, H, W); where there are none, a blur."""
-    rows = others_of(folders, folder)
-    if not rows:
+def stand_in(folders: Folders, others: list[int]) -> str | torch.Tensor:
+    """The mean of these pictures, (1, 3, H, W); where there are none, a blur."""
+    if not others:
         return "blur"
-    return mean_of(folders.here.model, [folders.pictures.picture(row).photo.pixels for row in rows])
+    return mean_of(folders.here.model, [folders.pictures.picture(row).photo.pixels for row in others])
 
 
-def script(folders: Folders, found: Replaced, folder: str, area: Area) -> tuple[tuple[str, ...], str]:
+def script(folders: Folders, found: Replaced, folder: str, area: Area, rows: list[int]) -> tuple[tuple[str, ...], str]:
     lines = [
         folders.pictures.script,
         f"inside = [pictures[row] for row in {rows_asked(folders, folder)}]",
     ]
-    rows = others_of(folders, folder)
     baseline = "'blur'"
     if rows:
         lines += [f"others = [pictures[row] for row in {rows}]"]

@@ -134,16 +134,20 @@ def _given_in_lines(here: common.Chosen, others: Sequence[str]) -> list[tuple[st
         key="means_others",
         bind="query-params",
         placeholder=f"{others[0]} = {here.model.labels[0]}",
-        help="The folder, an equals sign, and the name of a class.",
+        help="The folder, an equals sign, and the name or the number of a class.",
     )
     given: dict[str, int] = {}
     for line in filter(str.strip, lines.splitlines()):
         folder, equals, name = (part.strip() for part in line.rpartition("="))
         found = class_mapping([name], here.model.labels).candidates[0]
+        if not found and name.isdecimal() and int(name) < len(here.model.labels):
+            found = (int(name),)
         if not equals:
             st.warning(common.plain(f"“{name}” says nothing of a folder: write folder = class."))
         elif folder not in others:
             st.warning(common.plain(f"“{folder}” is none of {', '.join(others[:MOST_NAMED])}."))
+        elif folder in given:
+            st.warning(common.plain(f"“{folder}” stands in two lines; the first holds."))
         elif len(found) != 1:
             what = "the name of several classes" if found else "no class"
             st.warning(common.plain(f"“{name}” is {what} of {here.model.title}."))

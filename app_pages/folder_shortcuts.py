@@ -35,7 +35,7 @@ def show(folders: Folders) -> None:
     if not found:
         st.info("There is no positive evidence to show.", icon=":material/info:")
         return
-    result = suspected(found)
+    result = suspected(found, evidence.targets)
     say_suspected(result)
     show_means(folders, found, result)
     offer(folders, evidence, found)
@@ -45,7 +45,7 @@ def show(folders: Folders) -> None:
     folder: str = st.selectbox("The folder", names, index=names.index(first), key="cluster_folder", bind="query-params")
     folder_clusters.show(folders, evidence.heats, evidence.targets, evidence.method, folder)
     st.subheader("Does the answer hang on a part?", anchor=False)
-    folder_replaced.show(folders, evidence.targets[folder], folder, result)
+    folder_replaced.show(folders, evidence.targets, folder, result)
 
 
 def choose_method(folders: Folders) -> str:
@@ -206,7 +206,7 @@ def offer(folders: Folders, evidence: Evidence, found: list[ClassEvidence]) -> N
         "evidence = [\n"
         "    class_evidence(name, heats[rows]) for name, rows in inside.items() if (heats[rows] > 0).any()\n"
         "]\n"
-        "print(suspected(evidence).sentence)"
+        "print(suspected(evidence, targets).sentence)"
     )
     imports = (
         "import numpy as np",

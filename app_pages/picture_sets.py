@@ -41,6 +41,7 @@ class PictureChoice:
     imports: tuple[str, ...]
     script: str
     folders: str
+    failures: tuple[tuple[str, str], ...] = ()  # files that could not be used, and why
     copies: bool = False  # of a few pictures: nothing follows for others
 
     def __len__(self) -> int:
@@ -160,6 +161,7 @@ def of_zip() -> PictureChoice | None:
         imports=("from vizcore.archives import read_zip",),
         script=f"pictures = read_zip({name!r}).pictures",
         folders=f"list(read_zip({name!r}).labels)",
+        failures=tuple(found.failures),
     )
 
 

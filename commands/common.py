@@ -148,7 +148,7 @@ def logits_of(model: Model, photo: Photo) -> np.ndarray:
     return logits
 
 
-def find_class(model: Model, given: str | int) -> int:
+def find_class(model: Model, given: str | int, option: str = "--class") -> int:
     """A class by its number, its name, or a part of its name that no other has. Raises BadParameter."""
     from vizcore.records import BadParameter, check_target
 
@@ -164,7 +164,7 @@ def find_class(model: Model, given: str | int) -> int:
         return having[0]
     near = [model.labels[number] for number in having] or difflib.get_close_matches(wanted, model.labels, n=5, cutoff=0)
     raise BadParameter(
-        f"--class is {given!r}, which {'stands in the names of several classes' if having else 'is no class'} of "
+        f"{option} is {given!r}, which {'stands in the names of several classes' if having else 'is no class'} of "
         f"{model.title}. Choose one of {', '.join(near[:TOP])}, or a number from 0 to {len(labels) - 1}."
     )
 

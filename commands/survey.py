@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,10 @@ def add(commands: Any) -> None:
         metavar="LAYER",
         help="Of channels; may be given several times. Default: the last with maps",
     )
-    parser.add_argument("--method", help="Of the heatmaps of shortcuts, a CAM method. Default: hires_cam")
+    parser.add_argument(
+        "--method", help="Of the heatmaps of shortcuts, a CAM method that knows of the class. Default: hires_cam"
+    )
+    parser.add_argument("--without", type=int, default=10, help="Channels that are ablated for each class. Default: 10")
     parser.add_argument("--png", action="store_true", help="Also draw figures")
     parser.add_argument(
         "--batch-size", type=int, default=8, help="Pictures that go through the net at a time. Default: 8"
@@ -71,8 +75,9 @@ def survey(asked: Any) -> None:
         asked.output,
         Asked(
             asked.questions,
-            classes=dict(_meaning(model, given) for given in asked.means),
+            classes=_meanings(model, asked.means),
             layers=tuple(asked.layers),
+            without=asked.without,
             png=asked.png,
             batch_size=asked.batch_size,
             seed=asked.seed,
@@ -80,17 +85,22 @@ def survey(asked: Any) -> None:
         ),
         bars=common.progress_bar,
     )
-    print(f"{done.pictures:,} pictures, {done.errors:,} of them errors.")
+    print(f"{done.pictures:,} pictures in the folder, {done.errors:,} of them errors.")
     for sentence in done.sentences:
         print(sentence)
     print(f"{len(done.files)} files in {asked.output}", file=sys.stderr)
 
 
-def _meaning(model: Any, given: str) -> tuple[str, int]:
-    """A folder and its class. Raises BadParameter."""
+def _meanings(model: Any, means: Sequence[str]) -> dict[str, int]:
+    """Folders and the classes that they are said to show. Raises BadParameter."""
     from vizcore.records import BadParameter
 
-    folder, found, name = given.rpartition("=")
-    if not found:
-        raise BadParameter(f"--means is {given!r}; it must be FOLDER=CLASS.")
-    return folder, common.find_class(model, name)
+    classes: dict[str, int] = {}
+    for given in means:
+        folder, equals, name = given.rpartition("=")
+        if not equals:
+            raise BadParameter(f"--means is {given!r}; it must be FOLDER=CLASS.")
+        if folder in classes:
+            raise BadParameter(f"--means is given twice for the folder {folder!r}. Say once what it shows.")
+        classes[folder] = common.find_class(model, name, "--means")
+    return classes

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import io
 import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from matplotlib.figure import Figure
 from nets import one_logit
 from PIL import Image
 from planted import Planted, planted
@@ -23,16 +27,18 @@ from test_commands import run
 from models import load_model
 from vizcore import survey as survey_file
 from vizcore import whole_files
-from vizcore.alike import alike_channels
+from vizcore.alike import Likeness, alike_channels, alike_kernels
 from vizcore.cam import cam
 from vizcore.class_channels import ablate_channels, class_channels
-from vizcore.findings import NAMES, calibration_of
+from vizcore.filters import filters
+from vizcore.findings import NAMES
 from vizcore.folders import pictures_in
+from vizcore.heat_clusters import HeatClusters, cluster_heatmaps
 from vizcore.images import prepare, to_png
 from vizcore.photos import open_photo
-from vizcore.predictions import class_mapping, evaluate, predict
-from vizcore.records import BadParameter, LayerNotFound, Model, UnsupportedModel
-from vizcore.set_figures import confusion_figure
+from vizcore.predictions import Predictions, class_mapping, evaluate, predict
+from vizcore.records import BadParameter, Filters, LayerNotFound, Model, UnsupportedModel
+from vizcore.set_figures import confusion_figure, means_figure
 from vizcore.shortcuts import class_evidence, suspected
 from vizcore.strongest import strongest_patches
 from vizcore.survey import Asked, Survey, survey
@@ -152,14 +158,35 @@ def test_channels_are_those_of_their_methods(marked: Planted, done: Survey, fold
     channels = read(out, "channels")
     assert list(channels["channel"][channels["dead"]]) == list(ranked.dead)
     np.testing.assert_array_equal(channels["highest"], ranked.activations[:, 0])
-    assert [f"{one}-{other}" for one, other in alike_channels(model, pictures, "relu3").pairs()] == [
-        f"{row.one}-{row.other}" for row in _rows(out, "alike") if row.by == "outputs"
+
+
+def test_pairs_that_are_alike_are_those_of_kernels_and_of_outputs_with_the_level_of_chance(
+    marked: Planted, few: Path, tmp_path: Path
+) -> None:
+    with torch.no_grad():
+        twin = replace(marked.model, net=copy.deepcopy(marked.model.net))
+        twin.net.conv2.weight[1] = 2 * twin.net.conv2.weight[0]
+        twin.net.conv2.bias[1] = 2 * twin.net.conv2.bias[0]
+        twin.net.conv2.weight[2] = -twin.net.conv2.weight[0]
+    done = survey(twin, few, tmp_path / "out", Asked(("channels",), layers=("conv2",), without=0))
+    kernels, outputs = alike_kernels(filters(twin, "conv2")), alike_channels(twin, pictures_of(few), "conv2")
+    table = read(tmp_path / "out", "alike")
+    wanted = [
+        ("conv2", by, one, other, likeness.values[one, other])
+        for by, likeness in (("kernels", kernels), ("outputs", outputs))
+        for one, other in likeness.pairs()
     ]
-
-
-def _rows(out: Path, name: str) -> Iterator[Any]:
-    if (out / f"{name}.parquet").exists():
-        yield from read(out, name).itertuples()
+    assert {(0, 1), (0, 2), (1, 2)} <= set(map(tuple, kernels.pairs()))
+    assert [tuple(row) for row in table[["layer", "by", "one", "other"]].itertuples(index=False)] == [
+        row[:4] for row in wanted
+    ]
+    np.testing.assert_allclose(table["likeness"], [row[4] for row in wanted], rtol=1e-5)
+    assert set(table["by_chance"][table["by"] == "kernels"]) == {kernels.by_chance}
+    assert table["by_chance"][table["by"] == "outputs"].isna().all()
+    pairs = len(kernels.pairs())
+    words = f"conv2: {pairs} pairs of kernels have a cosine of 0.90 or more, of either sign; shuffled weights reach"
+    assert any(sentence.startswith(words) for sentence in done.sentences)
+    assert not (tmp_path / "out" / "ablated.parquet").exists()
 
 
 def test_what_carries_a_class_and_what_is_lost_without_it(
@@ -170,11 +197,14 @@ def test_what_carries_a_class_and_what_is_lost_without_it(
     table = read(out, "carriers").query("folder == '7'")
     assert list(table["channel"]) == list(carried.order)
     np.testing.assert_allclose(table["mean"], carried.means[carried.order], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(table["error"], carried.errors[carried.order], rtol=1e-4, atol=1e-5)
+    assert set(table["class"]) == {7}
     some = inside[:: -(-len(inside) // 5)]
     without = ablate_channels(marked.model, some, 7, [int(one) for one in carried.order[:2]])
     rows = read(out, "ablated").query("folder == '7'")
     assert list(rows["channel"]) == [one for (one,) in without.channels]
     assert list(rows["lost"]) == list(without.lost)
+    assert list(rows["changed"]) == list(without.changed)
     assert set(rows["pictures"]) == {len(some)}
     np.testing.assert_allclose(rows["logit_drop"], without.logit_drops.mean(1), rtol=1e-4, atol=1e-5)
 
@@ -198,10 +228,61 @@ def test_heatmaps_are_of_the_class_of_their_folder_and_means_areas_and_groups_fo
     np.testing.assert_array_equal(np.stack(list(means["values"])), [one.mean.ravel() for one in evidence])
     np.testing.assert_allclose(read(out, "areas")["share"], np.concatenate([one.means for one in evidence]))
     assert list(read(out, "suspicions")["p"]) == [one.p for one in suspected(evidence).suspicions]
-    groups = read(out, "groups")
+    groups, silhouettes = read(out, "groups"), read(out, "silhouettes")
+    for label in ("0", "3"):
+        inside = np.flatnonzero(table["folder"] == label)
+        wanted = cluster_heatmaps(heats[inside])
+        rows = groups[groups["folder"] == label]
+        listed = [
+            (number, rank, names[inside[place]])
+            for number, group in enumerate(wanted.clusters, 1)
+            for rank, place in enumerate(group.numbers, 1)
+        ]
+        assert [tuple(row) for row in rows[["group", "rank", "picture"]].itertuples(index=False)] == listed
+        mine = silhouettes[silhouettes["folder"] == label]
+        assert dict(zip(mine["groups"], mine["silhouette"], strict=True)) == dict(enumerate(wanted.silhouettes, 2))
     assert groups["picture"].is_unique
-    having = [names[i] for k in evidence for i in np.flatnonzero(table["folder"] == k.label)[k.numbers]]
-    assert sorted(groups["picture"]) == sorted(having)
+
+
+def test_the_seed_decides_what_is_random(
+    marked: Planted, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds = []
+
+    def clusters(heats: np.ndarray, **options: Any) -> HeatClusters:
+        seeds.append(options["seed"])
+        return cluster_heatmaps(heats, **options)
+
+    def kernels(bank: Filters, *, seed: int = 0) -> Likeness:
+        seeds.append(seed)
+        return alike_kernels(bank, seed=seed)
+
+    monkeypatch.setattr(survey_file, "cluster_heatmaps", clusters)
+    monkeypatch.setattr(survey_file, "alike_kernels", kernels)
+    survey(marked.model, few, tmp_path / "out", Asked(layers=("conv2",), without=0, seed=np.int64(5)))
+    assert len(seeds) >= 2
+    assert set(seeds) == {5}
+    assert manifest(tmp_path / "out")["asked"]["seed"] == 5
+
+
+def test_two_folders_of_one_class_do_not_hide_its_mark(marked: Planted, folder: Path, tmp_path: Path) -> None:
+    """They are not compared with one another, and the stand-in of the counter-test is of neither."""
+    root, target = tmp_path / "set", marked.target
+    for place in sorted(path for path in folder.iterdir()):
+        paths = sorted(place.glob("[0-9]*.png"))
+        for n, path in enumerate(paths):
+            name = f"{target} more" if place.name == str(target) and n % 2 else place.name
+            (root / name).mkdir(parents=True, exist_ok=True)
+            (root / name / path.name).write_bytes(path.read_bytes())
+    done = survey(
+        marked.model, root, tmp_path / "out", Asked(("shortcuts",), classes={f"{target} more": target}, batch_size=40)
+    )
+    assert set(read(tmp_path / "out", "suspicions")["folder"]) == {str(target), f"{target} more"}
+    tested = read(tmp_path / "out", "replaced")
+    for _, places in tested.groupby("folder"):
+        assert places["lost"][places["suspected"]].item() > places["lost"][~places["suspected"]].max()
+    assert done.found.suspected is not None
+    assert done.found.suspected.classes == 10
 
 
 # ---- the folder of results -------------------------------------------------------------------------------------------
@@ -235,6 +316,10 @@ def test_the_manifest_lists_the_files_the_weights_the_parameters_and_the_version
     assert set(facts["versions"]) == {"torch", "numpy", "pillow", "pyarrow", "scikit-learn"}
     assert facts["answered"] == ["answers", "channels", "shortcuts"]
     assert facts["found"] == list(done.sentences)
+    assert facts["how"]["layers of strongest"] == ["relu3"]
+    assert facts["how"]["heatmaps"] == {"method": "hires_cam", "layer": "relu3"}
+    assert facts["how"]["alike from"] == 0.9
+    assert set(facts["how"]["pictures of ablations"].values()) == {5}
     assert facts["pictures"]["errors"] == 1
 
 
@@ -290,12 +375,12 @@ def test_a_stop_in_the_middle_leaves_what_was_answered_and_the_next_run_is_whole
 def test_a_full_disk_leaves_whole_files_only(
     marked: Planted, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replace, out = os.replace, tmp_path / "out"
+    rename, out = os.replace, tmp_path / "out"
 
     def full(source: Any, target: Any) -> None:
         if Path(target).name == "confusions.parquet":
             raise OSError(28, "No space left on device")
-        replace(source, target)
+        rename(source, target)
 
     monkeypatch.setattr(whole_files.os, "replace", full)
     with pytest.raises(OSError, match="No space left"):
@@ -357,12 +442,16 @@ def test_a_picture_that_goes_away_between_two_passes_is_named(
         survey(marked.model, few, tmp_path / "out", Asked(batch_size=8))
 
 
-def test_the_document_lists_every_table_and_its_python_runs(
-    marked: Planted, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_document_lists_every_table_with_its_columns_and_its_python_runs(
+    marked: Planted, done: Survey, out: Path, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (Path(__file__).resolve().parents[1] / "docs" / "survey.md").read_text()
-    listed = re.findall(r"^\| `(\w+)` \| .+ \| .+ \|$", text.split("| table |")[1], re.MULTILINE)
-    assert listed == ["pictures", *NAMES]
+    rows = re.findall(r"^\| `(\w+)` \| .+? \| (.+) \|$", text.split("| table |")[1], re.MULTILINE)
+    assert [name for name, _ in rows] == ["pictures", *NAMES]
+    assert len(list(out.glob("*.parquet"))) >= len(rows) - 1
+    for name, columns in rows:
+        if (out / f"{name}.parquet").exists():
+            assert set(re.findall(r"`(\w+)`", columns)) == set(read(out, name)), name
     survey(marked.model, few, tmp_path / "out", Asked(("answers",)))
     monkeypatch.chdir(tmp_path)
     (script,) = re.findall(r"```python\n(.+?)```", text, re.DOTALL)
@@ -372,16 +461,31 @@ def test_the_document_lists_every_table_and_its_python_runs(
 # ---- figures ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_table_of_very_many_classes_is_drawn_in_part_and_says_so() -> None:
+def test_a_table_of_very_many_classes_is_drawn_in_part_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = tuple(f"class {k}" for k in range(60))
     draws = np.random.default_rng(0).dirichlet(np.ones(60), 300).astype(np.float32)
-    from vizcore.predictions import Predictions
-
     folders = [labels[n % 60] for n in range(300)]
     found = evaluate(Predictions(draws, "net", labels), folders, class_mapping(sorted(set(folders)), labels))
+    supxlabel = Figure.supxlabel
+    said: list[str] = []
+
+    def note(self: Figure, text: str, **options: Any) -> Any:
+        said.append(text.splitlines()[-1])
+        return supxlabel(self, text, **options)
+
+    monkeypatch.setattr(Figure, "supxlabel", note)
     with Image.open(io.BytesIO(confusion_figure(found, "a net"))) as picture:
         assert picture.width < 4000
-    assert calibration_of(found).counts.sum() == 300
+    assert said == ["20 folders and 20 answers more are in the table"]
+
+
+def test_mean_heatmaps_of_very_many_classes_are_drawn_in_part() -> None:
+    means = np.random.default_rng(0).random((60, 5, 4)).astype(np.float32)
+    names = [f"a class of a rather long name, number {k}" for k in range(60)]
+    with Image.open(io.BytesIO(means_figure(means, names, "a net"))) as picture:
+        many = picture.size
+    with Image.open(io.BytesIO(means_figure(means[:40], names[:40], "a net"))) as picture:
+        assert abs(picture.height - many[1]) < 20
 
 
 # ---- refusals --------------------------------------------------------------------------------------------------------
@@ -392,20 +496,23 @@ def test_a_table_of_very_many_classes_is_drawn_in_part_and_says_so() -> None:
     [
         (Asked(("colours",)), "questions names 'colours'; it must be of answers, channels, shortcuts"),
         (Asked(method="rise"), "method is 'rise'; it must be one of"),
+        (Asked(method="eigen_cam"), "method is 'eigen_cam'; it must be one of"),
+        (Asked(layers=("classifier",)), "classifier"),
+        (Asked(method="cam"), "CAM needs a net that ends in global average pooling"),
         (Asked(without=101), "without is 101"),
         (Asked(ablated_over=0), "ablated_over is 0"),
         (Asked(batch_size=0), "batch_size is 0"),
         (Asked(seed=-1), "seed is -1"),
         (Asked(("answers",), layers=("relu3",)), "questions names no channels, which they are for"),
         (Asked(layers=("nowhere",)), "nowhere"),
-        (Asked(classes={"nobody": 1}), "classes names the folder 'nobody'; it must be one of 0, 1"),
+        (Asked(classes={"nobody": 1}), "There is no folder 'nobody' to give a class; there are '0', '1'"),
         (Asked(classes={"0": 10}), "target is 10"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_before_anything_is_written(
     marked: Planted, few: Path, tmp_path: Path, asked: Asked, words: str
 ) -> None:
-    with pytest.raises((BadParameter, LayerNotFound), match=words):
+    with pytest.raises((BadParameter, LayerNotFound, UnsupportedModel), match=words):
         survey(marked.model, few, tmp_path / "out", asked)
     assert not (tmp_path / "out").exists()
 
@@ -425,11 +532,28 @@ def test_places_that_cannot_be_are_refused(marked: Planted, few: Path, tmp_path:
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     refused(few, tmp_path / "mine", "holds 'notes.txt', which is of no survey")
     assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"
+    for name, text in (("thesis.tmp", "mine"), ("survey.json", '{"my": "own"}')):
+        (tmp_path / f"of {name}").mkdir()
+        (tmp_path / f"of {name}" / name).write_text(text)
+        refused(few, tmp_path / f"of {name}", "which is of no survey")
+        assert (tmp_path / f"of {name}" / name).read_text() == text
     done = tmp_path / "done"
     survey(marked.model, few, done, Asked(("answers",)))
     (done / "notes.txt").write_text("mine")
     refused(few, done, "notes.txt")
     assert (done / "answers.parquet").exists()
+
+
+def test_a_refusal_leaves_an_earlier_survey_as_it_was(marked: Planted, few: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    survey(marked.model, few, out, Asked(("answers",)))
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.png").write_bytes(b"nothing")
+    for folder, asked in ((few, Asked(layers=("classifier",))), (tmp_path / "bad", Asked())):
+        with pytest.raises((BadParameter, LayerNotFound, UnsupportedModel)):
+            survey(marked.model, folder, out, asked)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_a_folder_of_nothing_that_can_be_read_is_refused_with_the_first_reason(marked: Planted, tmp_path: Path) -> None:
@@ -455,7 +579,7 @@ def test_the_command_says_what_was_found_and_writes_the_same_tables(
     options = ("--model", "lenet5", "--means", "1=7", "--layer", "conv1", "-o", tmp_path / "out")
     assert run("survey", few, *options) == 0
     said = capsys.readouterr().out
-    assert said.startswith("4 pictures, 0 of them errors.\n")
+    assert said.startswith("4 pictures in the folder, 0 of them errors.\n")
     for sentence in wanted.sentences:
         assert sentence in said
     one, two = (manifest(tmp_path / name)["files"] for name in ("by hand", "out"))
@@ -467,7 +591,8 @@ def test_the_command_says_what_was_found_and_writes_the_same_tables(
     [
         (("--do", "colours"), "'colours' is none of answers, channels, shortcuts", 2),
         (("--means", "cats"), "--means is 'cats'; it must be FOLDER=CLASS", 1),
-        (("--means", "0=cats"), "--class is 'cats'", 1),
+        (("--means", "0=cats"), "--means is 'cats'", 1),
+        (("--means", "0=1", "--means", "0=2"), "--means is given twice for the folder '0'", 1),
         (("--layer", "nowhere"), "nowhere", 1),
         (("--method", "lime"), "method is 'lime'", 1),
     ],

@@ -6,7 +6,7 @@ label, so that two tables can be joined. `vizcore.survey` writes them; ``docs/su
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 TOP = 5  # classes of a picture
 
 Row = dict[str, Any]
+Block = dict[str, Any]  # columns of one length, or one value for all: many rows at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,17 +81,26 @@ class Findings:
         return np.flatnonzero(np.array(self.folders, object) == folder)
 
 
-def tables_of(found: Findings) -> dict[str, pd.DataFrame]:
-    """The tables of all that was found, by name; of what was not asked, or found nothing, none."""
+def tables_of(found: Findings, without: Collection[str] = ()) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The tables of all that was found, by name, but those named in ``without``; of what was not asked, none."""
     import pandas as pd
 
-    made: dict[str, pd.DataFrame] = {}
-    if found.evaluation is not None:
-        made["answers"] = answers_table(found, found.evaluation)
-    for name, rows_of in TABLES.items():
-        if rows := list(rows_of(found)):
-            made[name] = pd.DataFrame(rows)
-    return made
+    for name in NAMES:
+        if name in without:
+            continue
+        if name == "answers":
+            if found.evaluation is not None:
+                yield name, answers_table(found, found.evaluation)
+        elif name in BLOCKS:
+            if blocks := [pd.DataFrame(block) for block in BLOCKS[name](found)]:
+                yield name, pd.concat(blocks, ignore_index=True)
+        elif rows := list(TABLES[name](found)):
+            yield name, pd.DataFrame(rows)
+
+
+def _named(found: Findings, target: int) -> Row:
+    """A class as columns."""
+    return {"class": target, "label": found.labels[target]}
 
 
 # -- answers ---------------------------------------------------------------------------------------------------------
@@ -136,14 +146,18 @@ def _bins(found: Findings) -> Iterator[Row]:
 
 def _classes(found: Findings) -> Iterator[Row]:
     for score in found.evaluation.by_class if found.evaluation else ():
-        yield _class(score)
+        assert found.evaluation is not None
+        mapping = found.evaluation.mapping
+        yield {
+            "folder": score.folder,
+            **_named(found, int(mapping.classes[mapping.folders.index(score.folder)])),
+            **_score(score),
+        }
 
 
-def _class(score: ClassScore) -> Row:
+def _score(score: ClassScore) -> Row:
     (low, high), (precision_low, precision_high) = score.recall.interval, score.precision.interval
     return {
-        "folder": score.folder,
-        "label": score.label,
         "pictures": score.recall.count,
         "right": score.recall.hits,
         "recall": score.recall.value,
@@ -174,33 +188,35 @@ def _confusions(found: Findings) -> Iterator[Row]:
 # -- channels --------------------------------------------------------------------------------------------------------
 
 
-def _channels(found: Findings) -> Iterator[Row]:
+def _channels(found: Findings) -> Iterator[Block]:
     for ranked in found.strongest:
-        dead = set(map(int, ranked.dead))
-        for channel, lowest, highest in zip(ranked.channels, ranked.lowest, ranked.activations[:, 0], strict=True):
-            yield {
-                "layer": ranked.layer,
-                "channel": channel,
-                "lowest": lowest,
-                "highest": highest,
-                "dead": int(channel) in dead,
-            }
+        yield {
+            "layer": ranked.layer,
+            "channel": ranked.channels,
+            "lowest": ranked.lowest,
+            "highest": ranked.activations[:, 0],
+            "dead": np.isin(ranked.channels, ranked.dead),
+        }
 
 
-def _strongest(found: Findings) -> Iterator[Row]:
+def _strongest(found: Findings) -> Iterator[Block]:
+    names, folders = np.array(found.names, object), np.array(found.folders, object)
     for ranked in found.strongest:
-        for row, rank in np.ndindex(ranked.pictures.shape):
-            number, place, box = int(ranked.pictures[row, rank]), ranked.places[row, rank], ranked.boxes[row, rank]
-            yield {
-                "layer": ranked.layer,
-                "channel": ranked.channels[row],
-                "rank": rank + 1,
-                "picture": found.names[number],
-                "folder": found.folders[number],
-                "activation": ranked.activations[row, rank],
-                **dict(zip(("row", "column"), place, strict=True)),
-                **dict(zip(("left", "top", "right", "bottom"), box, strict=True)),
-            }
+        numbers, k = ranked.pictures.ravel(), ranked.pictures.shape[1]
+        yield {
+            "layer": ranked.layer,
+            "channel": ranked.channels.repeat(k),
+            "rank": np.tile(np.arange(1, k + 1), len(ranked.channels)),
+            "picture": names[numbers],
+            "folder": folders[numbers],
+            "activation": ranked.activations.ravel(),
+            **dict(zip(("row", "column"), ranked.places.reshape(-1, 2).T, strict=True)),
+            **_box(ranked.boxes.reshape(-1, 4).T),
+        }
+
+
+def _box(sides: Any) -> Row:
+    return dict(zip(("left", "top", "right", "bottom"), sides, strict=True))
 
 
 def _alike(found: Findings) -> Iterator[Row]:
@@ -208,23 +224,29 @@ def _alike(found: Findings) -> Iterator[Row]:
         for likeness in every:
             for one, other in likeness.pairs(found.threshold):
                 value = likeness.values[one, other]
-                yield {"layer": likeness.layer, "by": by, "one": one, "other": other, "likeness": value}
+                yield {
+                    "layer": likeness.layer,
+                    "by": by,
+                    "one": one,
+                    "other": other,
+                    "likeness": value,
+                    "by_chance": likeness.by_chance,
+                }
 
 
-def _carriers(found: Findings) -> Iterator[Row]:
+def _carriers(found: Findings) -> Iterator[Block]:
     for carried in found.carried:
         channels = carried.channels
-        means, errors = channels.means, channels.errors
-        for rank, channel in enumerate(channels.order, 1):
-            yield {
-                "folder": carried.folder,
-                "class": channels.target,
-                "layer": channels.layer,
-                "rank": rank,
-                "channel": channel,
-                "mean": means[channel],
-                "error": errors[channel],
-            }
+        order = channels.order
+        yield {
+            "folder": carried.folder,
+            **_named(found, channels.target),
+            "layer": channels.layer,
+            "rank": np.arange(1, len(order) + 1),
+            "channel": order,
+            "mean": channels.means[order],
+            "error": channels.errors[order],
+        }
 
 
 def _ablated(found: Findings) -> Iterator[Row]:
@@ -232,7 +254,7 @@ def _ablated(found: Findings) -> Iterator[Row]:
         for number, (channel,) in enumerate(without.channels):
             yield {
                 "folder": folder,
-                "class": without.target,
+                **_named(found, without.target),
                 "layer": without.layer,
                 "channel": channel,
                 "value": without.value,
@@ -255,7 +277,7 @@ def _heatmaps(found: Findings) -> Iterator[Row]:
         yield {
             "picture": name,
             "folder": folder,
-            "class": found.evidence.targets[folder],
+            **_named(found, found.evidence.targets[folder]),
             **_map(heat),
         }
 
@@ -267,19 +289,33 @@ def _map(values: np.ndarray) -> Row:
 
 def _means(found: Findings) -> Iterator[Row]:
     for one in found.means:
-        yield {"folder": one.label, "pictures": one.count, "with_evidence": len(one.numbers), **_map(one.mean)}
+        counts = {"pictures": one.count, "with_evidence": len(one.numbers)}
+        yield {"folder": one.label, **_class_of(found, one.label), **counts, **_map(one.mean)}
+
+
+def _class_of(found: Findings, folder: str) -> Row:
+    """What the heatmaps of a folder are for."""
+    assert found.evidence is not None
+    return _named(found, found.evidence.targets[folder])
 
 
 def _areas(found: Findings) -> Iterator[Row]:
     for one in found.means:
         for area, share, even in zip(one.areas, one.means, one.even, strict=True):
-            yield {"folder": one.label, "area": area.name, "share": share, "even": even}
+            yield {
+                "folder": one.label,
+                **_class_of(found, one.label),
+                "area": area.name,
+                "share": share,
+                "even": even,
+            }
 
 
 def _suspicions(found: Findings) -> Iterator[Row]:
     for one in found.suspected.suspicions if found.suspected else ():
         yield {
             "folder": one.label,
+            **_class_of(found, one.label),
             "area": one.area.name,
             "share": one.share,
             "others": one.others,
@@ -309,9 +345,10 @@ def _replaced(found: Findings) -> Iterator[Row]:
         for number, (box, lost, drops) in enumerate(zip(test.boxes, test.lost_shares, test.drops, strict=True)):
             yield {
                 "folder": folder,
+                **_named(found, test.target),
                 "area": area.name,
                 "suspected": number == 0,
-                **dict(zip(("left", "top", "right", "bottom"), box, strict=True)),
+                **_box(box),
                 "pictures": len(test.answered),
                 "answered": int(test.answered.sum()),
                 "lost": lost,
@@ -319,14 +356,16 @@ def _replaced(found: Findings) -> Iterator[Row]:
             }
 
 
-TABLES: dict[str, Callable[[Findings], Iterator[Row]]] = {  # beside "answers", whose columns may hold nothing
+BLOCKS: dict[str, Callable[[Findings], Iterator[Block]]] = {
+    "channels": _channels,
+    "strongest": _strongest,
+    "carriers": _carriers,
+}
+TABLES: dict[str, Callable[[Findings], Iterator[Row]]] = {
     "classes": _classes,
     "confusions": _confusions,
     "calibration": _bins,
-    "channels": _channels,
-    "strongest": _strongest,
     "alike": _alike,
-    "carriers": _carriers,
     "ablated": _ablated,
     "heatmaps": _heatmaps,
     "class_means": _means,
@@ -336,4 +375,4 @@ TABLES: dict[str, Callable[[Findings], Iterator[Row]]] = {  # beside "answers", 
     "silhouettes": _silhouettes,
     "replaced": _replaced,
 }
-NAMES = ("answers", *TABLES)
+NAMES = ("answers", *TABLES, *BLOCKS)

@@ -18,7 +18,7 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 NO_FOLDER = "no folder"
 SURVEY = "survey.json"  # the manifest of `vizcore.survey`
 # What lies beside all of one of these was computed, and is no picture to compute from.
-RESULTS = ({"job.json", "manifest.jsonl"}, {SURVEY})
+RESULTS = ({"job.json", "manifest.jsonl"}, {SURVEY, "pictures.parquet"})
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS, MOST_COLUMNS = 40, 40  # of a table of confusions; beyond that its numbers cannot be read
 MOST_CHANNELS, BLOCKS = 64, 4  # rows of patches on a sheet, and how many stand beside one another
-PATCH = 48  # pixels
+PATCH, TILE = 48, 140  # pixels
 FRAME = "#E69F00"
 FIGURES = ("confusions", "calibration", "class_means")  # beside those of layers
 
@@ -96,13 +96,18 @@ def reliability_figure(curve: Reliability, title: str) -> bytes:
 
 
 def means_figure(means: np.ndarray, names: Sequence[str], title: str) -> bytes:
-    """Mean heatmaps (K, h, w), each summing to 1, side by side on one scale."""
-    scale = Scale.of(means)
+    """Mean heatmaps (K, h, w), each summing to 1, each above its name, on one scale; of more than 40 the first."""
+    scale, shown = Scale.of(means), means[:MOST_ROWS]
+    sheet = montage(shown, scale, columns=1, tile=TILE, gap=0)
+    maps = sheet.picture.reshape(len(shown), *sheet.tile, 3)
+    strips = [_lettered(_short(name), sheet.tile[1], TILE // 8) for name in names]
+    labelled = np.stack([np.concatenate(pair) for pair in zip(maps, strips, strict=False)])
+    more = f"; {len(means) - len(shown)} more are in the table" if len(means) > len(shown) else ""
     return to_figure(
-        montage(means, scale, columns=5, tile=140, gap=4).picture,
+        tiles(labelled, columns=min(5, len(shown)), gap=6, gap_colour=(255, 255, 255)).picture,
         scale,
         title=title,
-        lines=("Row by row: " + ", ".join(names),),
+        lines=(f"Each picture of a folder has one vote{more}",),
         unit="share of the evidence in a cell",
     )
 
@@ -117,8 +122,10 @@ def patches_figure(model: Model, ranked: StrongestPatches, pictures: Sequence[np
     rows = []
     for row in shown:
         each = zip(ranked.pictures[row], ranked.boxes[row], strict=True)
-        patches = [_patch(read(int(number)), box) for number, box in each]
-        rows.append(np.stack([_lettered(str(int(ranked.channels[row]))), *patches]))  # (1 + k, PATCH, PATCH, 3)
+        patches = [_patch(read(int(place)), box) for place, box in each]
+        rows.append(
+            np.stack([_lettered(str(int(ranked.channels[row])), PATCH, PATCH), *patches])
+        )  # (1 + k, PATCH, PATCH, 3)
     down = -(-len(rows) // BLOCKS) or 1  # of each of the blocks beside one another
     blank = np.full((1 + ranked.pictures.shape[1], PATCH, PATCH, 3), 255, np.uint8)
     rows += [blank] * (down * BLOCKS - len(rows))
@@ -146,11 +153,11 @@ def _as_seen(model: Model, pictures: Sequence[np.ndarray]) -> Callable[[int], np
     return read
 
 
-def _lettered(word: str) -> np.ndarray:
-    """A word in the middle of a white tile."""
-    image = Image.new("RGB", (PATCH, PATCH), "white")
-    font = ImageFont.load_default(PATCH / 3)
-    ImageDraw.Draw(image).text((PATCH / 2, PATCH / 2), word, "black", font, anchor="mm")
+def _lettered(word: str, width: int, height: int) -> np.ndarray:
+    """A word in the middle of a white strip, uint8 (height, width, 3)."""
+    image = Image.new("RGB", (width, height), "white")
+    font = ImageFont.load_default(min(16, height - 2))
+    ImageDraw.Draw(image).text((width / 2, height / 2), word, "black", font, anchor="mm")
     return np.array(image)
 
 

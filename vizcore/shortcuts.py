@@ -23,7 +23,7 @@ needs no other classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,13 +89,14 @@ class Suspicion:
 
 @dataclass(frozen=True, eq=False)
 class Suspected:
-    """The suspicions of a set, the surest first; ``labels`` of the classes compared, those ``left_out`` with too few
-    pictures, and how many ``questions`` were asked."""
+    """The suspicions of a set, the surest first; ``labels`` of what was compared, those ``left_out`` with too few
+    pictures, how many ``questions`` were asked, and of how many ``classes`` the labels are."""
 
     suspicions: tuple[Suspicion, ...]
     labels: tuple[str, ...]
     left_out: tuple[str, ...]
     questions: int
+    classes: int | None = None
 
     @property
     def of_class(self) -> dict[str, Suspicion]:
@@ -108,7 +109,7 @@ class Suspected:
     @property
     def sentence(self) -> str:
         """What was found in all, and how much that says."""
-        compared = len(self.labels)
+        compared = len(self.labels) if self.classes is None else self.classes
         if compared < LEAST_CLASSES:
             return (
                 f"{compared} classes with {LEAST_PICTURES} pictures or more are too few to compare with one another; "
@@ -141,11 +142,13 @@ def class_evidence(
     return ClassEvidence(label, shares.mean.astype(np.float32), parts, inside, shares.numbers, shares.count)
 
 
-def suspected(evidence: Sequence[ClassEvidence]) -> Suspected:
+def suspected(evidence: Sequence[ClassEvidence], targets: Mapping[str, int] | None = None) -> Suspected:
     """The classes whose evidence lies elsewhere than that of all other classes, by the rule at the head of this file.
 
-    ``evidence`` has one entry a class, with the same areas. Classes of fewer than 10 pictures with evidence are left
-    out; of fewer than 4 that remain, none is suspected. Raises BadParameter.
+    ``evidence`` has one entry a label, with the same areas. ``targets`` is the class of each label, None where each is
+    a class of its own: labels of one class, as two folders may be, are not compared with one another, and to others
+    they are one, by the mean over their pictures. Labels of fewer than 10 pictures with evidence are left out; of fewer
+    than 4 classes that remain, none is suspected. Raises BadParameter.
     """
     labels = [one.label for one in evidence]
     if len(set(labels)) < len(labels) or not labels:
@@ -155,29 +158,41 @@ def suspected(evidence: Sequence[ClassEvidence]) -> Suspected:
     compared = [one for one in evidence if len(one.numbers) >= LEAST_PICTURES]
     left_out = tuple(one.label for one in evidence if len(one.numbers) < LEAST_PICTURES)
     names = tuple(one.label for one in compared)
-    if len(compared) < LEAST_CLASSES:
-        return Suspected((), names, left_out, 0)
+    of_class = np.array([k if targets is None else targets[name] for k, name in enumerate(names)], np.int64)
+    classes = len(set(of_class))
+    if classes < LEAST_CLASSES:
+        return Suspected((), names, left_out, 0, classes)
     values = np.stack([one.means for one in compared])  # (K, A)
+    others = _others(values, [len(one.numbers) for one in compared], of_class)  # (K, classes − 1, A)
     even = compared[0].even
-    chances = np.minimum(1, values.size * _chances(np.log1p(values / even)))
+    chances = np.minimum(1, values.size * _chances(np.log1p(values / even), np.log1p(others / even)))
     found = [
         Suspicion(
             label=names[k],
             area=compared[0].areas[area],
             share=float(values[k, area]),
-            others=float(np.median(np.delete(values[:, area], k))),
+            others=float(np.median(others[k, :, area])),
             even=float(even[area]),
             p=float(chances[k, area]),
         )
         for k, area in np.argwhere((chances < ALARM) & (values * (1 - even) >= LEAST_ODDS * even * (1 - values)))
     ]
-    return Suspected(tuple(sorted(found, key=lambda one: one.p)), names, left_out, values.size)
+    return Suspected(tuple(sorted(found, key=lambda one: one.p)), names, left_out, values.size, classes)
 
 
-def _chances(values: np.ndarray) -> np.ndarray:
-    """(K, A) to how often Student's t would put one of K equal classes so far above the others, (K, A)."""
-    count = len(values)
-    others = np.stack([np.delete(values, k, axis=0) for k in range(count)])  # (K, K − 1, A)
-    spread = others.std(1, ddof=1) * np.sqrt(1 + 1 / (count - 1))
+def _others(values: np.ndarray, counts: Sequence[int], of_class: np.ndarray) -> np.ndarray:
+    """Of each of K labels the values (A,) of every other class, the mean over its pictures: (K, C − 1, A)."""
+    weighed = values * np.array(counts)[:, None]
+    of_each = {
+        k: weighed[of_class == k].sum(0) / np.array(counts)[of_class == k].sum() for k in dict.fromkeys(of_class)
+    }
+    return np.stack([[mean for k, mean in of_each.items() if k != own] for own in of_class])
+
+
+def _chances(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(K, A) and (K, C − 1, A) to how often Student's t would put one of C equal classes so far above the others,
+    (K, A)."""
+    count = others.shape[1]
+    spread = others.std(1, ddof=1) * np.sqrt(1 + 1 / count)
     above = values - others.mean(1)
-    return stdtr(count - 2, -above / np.maximum(spread, LEAST_SPREAD))
+    return stdtr(count - 1, -above / np.maximum(spread, LEAST_SPREAD))

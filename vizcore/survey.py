@@ -8,8 +8,8 @@ Folders are the classes. Three questions, each of which the page Set asks as wel
   that do the same work, the channels that carry each class and what ablating them does (`vizcore.strongest`,
   `vizcore.alike`, `vizcore.class_channels`).
 * ``shortcuts``: the heatmap of every picture for its folder's class, the mean of each class, its shares by area, groups
-  of heatmaps, classes that are suspected of a shortcut, and the counter-test of each suspicion (`vizcore.shortcuts`,
-  `vizcore.heat_clusters`, `vizcore.replaced`).
+  of heatmaps, classes that are suspected of a shortcut, and the counter-test of the surest corner or edge of each
+  (`vizcore.shortcuts`, `vizcore.heat_clusters`, `vizcore.replaced`).
 
 Unlike `vizcore.batch`, which asks of each picture for itself and so of millions, a survey asks of all together, in one
 process: pictures are read anew for each pass, and what is held grows with their number by some kilobytes each.
@@ -53,6 +53,7 @@ from vizcore.strongest import strongest_patches
 from vizcore.survey_folder import (
     PICTURES,
     as_parquet,
+    check_room,
     facts_of,
     facts_of_pictures,
     make_room,
@@ -63,6 +64,7 @@ from vizcore.warp import by_place
 from vizcore.whole_files import WrittenFile, write_whole
 
 QUESTIONS = ("answers", "channels", "shortcuts")
+METHODS = tuple(name for name in CAM_METHODS if name != "eigen_cam")  # which is blind to the class
 
 Bars = Callable[[str], AbstractContextManager[Progress]]
 
@@ -74,8 +76,9 @@ class Asked:
     ``classes`` gives folders that are named after no class one, by its number; what then still has none is counted
     neither right nor wrong, and takes its commonest answer where a class is needed. ``layers`` are those of
     ``channels``, by default the model's own for heatmaps; ``without`` (0 to 100) is how many of the channels that carry
-    a class are ablated, over ``ablated_over`` (1 or more) of its pictures at most. ``method`` is one of CAM_METHODS.
-    ``png`` also draws figures. ``seed`` (0 to 2**32 − 1) decides what is random.
+    a class are ablated, over ``ablated_over`` (1 or more) of its pictures at most. ``method`` is one of METHODS, the
+    CAM methods that know of the class; those that take a pass a channel cost that for each picture. ``png`` also draws
+    figures. ``seed`` (0 to 2**32 − 1) decides what is random.
     """
 
     questions: tuple[str, ...] = QUESTIONS
@@ -117,21 +120,24 @@ def survey(
     ``pictures.parquet`` with their error. ``bars`` makes a bar of what its name says, a context that gives a Progress;
     what that raises, and Ctrl-C, leaves the tables of the questions that were answered, and ``survey.json`` says which.
 
-    Cost, with n pictures, L layers and K folders: n passes for answers; (2 L + L (1 + backward) + L · without) n for
-    channels, ablations of ``ablated_over`` pictures a folder at most; n forth and back for shortcuts, and some 100
-    passes for 40 pictures of each suspected class.
+    Cost of n pictures: n passes for answers; for each layer 2 n, n forth and back, and ``without`` for each picture of
+    which channels are ablated; n heatmaps for shortcuts, some hundred passes for 40 pictures of each suspected class,
+    and time and memory for the square of a folder's pictures to group its heatmaps (a second for 1 000).
 
     Raises BadParameter for what cannot be asked, for a folder without pictures that can be read, and where ``out``
-    holds something else; LayerNotFound, UnsupportedModel; OSError where it cannot be written.
+    holds something else; LayerNotFound, UnsupportedModel, all of these before ``out`` is touched; OSError where it
+    cannot be written.
     """
     asked, bars = asked or Asked(), bars or _no_bars
     asked = _settled(model, asked)
     folder, out = Path(folder).resolve(), Path(out).resolve()
     names = pictures_beside(folder, out)
-    _check_classes(model, asked, _folders(names))
-    writer = _Writer(out, model, asked)
+    check_room(out)
+    _check_folders(asked, _folders(names))
+    _try(model, asked)
     with bars("reading and answering") as progress:
         files, found = _answered(model, folder, names, asked, progress)
+    writer = _Writer(out, model, asked)
     errors = sum(file.error is not None for file in files)
     writer.add_pictures(names, files)
     good = [name for name, file in zip(names, files, strict=True) if file.error is None]
@@ -150,32 +156,46 @@ def survey(
 
 
 def _settled(model: Model, asked: Asked) -> Asked:
-    """``asked`` with its layers named. Raises BadParameter and LayerNotFound, before a picture is read."""
+    """``asked`` with its layers named and its numbers plain. Raises BadParameter and LayerNotFound."""
     if unknown := [name for name in asked.questions if name not in QUESTIONS]:
         raise BadParameter(f"questions names {unknown[0]!r}; it must be of {', '.join(QUESTIONS)}.")
-    if asked.method not in CAM_METHODS:
-        raise BadParameter(f"method is {asked.method!r}; it must be one of {', '.join(CAM_METHODS)}.")
-    check_whole("without", asked.without, 0, 100)
-    check_whole("ablated_over", asked.ablated_over, 1, 10**9)
-    check_whole("batch_size", asked.batch_size, 1, 4096)
-    check_whole("seed", asked.seed, 0, 2**32 - 1)
+    if asked.method not in METHODS:
+        raise BadParameter(f"method is {asked.method!r}; it must be one of {', '.join(METHODS)}.")
     if asked.layers and "channels" not in asked.questions:
         raise BadParameter("layers are given, but questions names no channels, which they are for. Leave them out.")
     layers = tuple(dict.fromkeys(asked.layers)) or (layer_for(model, "cam", None),)
     for layer in layers:
         find_layer(model, layer)
     questions = tuple(name for name in QUESTIONS if name == "answers" or name in asked.questions)
-    return replace(asked, questions=questions, layers=layers if "channels" in questions else ())
+    return replace(
+        asked,
+        questions=questions,
+        classes={folder: check_target(model, k) for folder, k in asked.classes.items()},
+        layers=layers if "channels" in questions else (),
+        without=check_whole("without", asked.without, 0, 100),
+        ablated_over=check_whole("ablated_over", asked.ablated_over, 1, 10**9),
+        batch_size=check_whole("batch_size", asked.batch_size, 1, 4096),
+        seed=check_whole("seed", asked.seed, 0, 2**32 - 1),
+    )
 
 
-def _check_classes(model: Model, asked: Asked, folders: Sequence[str]) -> None:
-    """Of the classes that are given to folders."""
-    for folder, k in asked.classes.items():
+def _check_folders(asked: Asked, folders: Sequence[str]) -> None:
+    """Of the folders that are given a class."""
+    for folder in asked.classes:
         if folder not in folders:
-            raise BadParameter(
-                f"classes names the folder {folder!r}; it must be one of {', '.join(dict.fromkeys(folders))}."
-            )
-        check_target(model, k)
+            known = ", ".join(repr(name) for name in dict.fromkeys(folders))
+            raise BadParameter(f"There is no folder {folder!r} to give a class; there are {known}.")
+
+
+def _try(model: Model, asked: Asked) -> None:
+    """Ask all of it of one picture of noise, so that what the net cannot be asked is said before any is read."""
+    noise = torch.rand(1, 3, *model.input_size, generator=torch.Generator().manual_seed(0))
+    predict(model, noise)
+    for layer in asked.layers:
+        strongest_patches(model, noise, layer, channels=[0])
+        class_channels(model, noise, 0, layer)
+    if "shortcuts" in asked.questions:
+        cam(model, noise, 0, asked.method)
 
 
 def _folders(names: Sequence[str]) -> tuple[str, ...]:
@@ -298,34 +318,42 @@ def _shortcuts(model: Model, pictures: _Pictures, found: Findings, asked: Asked,
         found,
         evidence=evidence,
         means=means,
-        suspected=suspected(means) if means else None,
-        groups={folder: cluster_heatmaps(evidence.heats[found.numbers(folder)], seed=asked.seed) for folder in having},
+        suspected=suspected(means, targets) if means else None,
     )
+    with bars("groups of heatmaps, folders") as progress:
+        groups = {}
+        for folder in having:
+            groups[folder] = cluster_heatmaps(evidence.heats[found.numbers(folder)], seed=asked.seed)
+            progress(len(groups), len(having))
+    found = replace(found, groups=groups)
     return replace(found, replaced=dict(_replaced(model, pictures, found, asked, bars)))
 
 
 def _replaced(
     model: Model, pictures: _Pictures, found: Findings, asked: Asked, bars: Bars
 ) -> Iterator[tuple[tuple[str, Area], Replaced]]:
-    """The surest suspicion of each class, put to the test."""
+    """Of each suspected folder the surest corner or edge, put to the test; the whole border has no other place."""
     assert found.evidence is not None
-    for folder, suspicion in found.suspected.of_class.items() if found.suspected else ():
-        if suspicion.area.outside:
-            continue  # all around: there is no other place as large
-        others = [number for number, other in enumerate(found.folders) if other != folder]
+    targets = found.evidence.targets
+    surest: dict[str, Area] = {}
+    for suspicion in found.suspected.suspicions if found.suspected else ():
+        if not suspicion.area.outside:
+            surest.setdefault(suspicion.label, suspicion.area)
+    for folder, area in surest.items():
+        others = [n for n, other in enumerate(found.folders) if targets[other] != targets[folder]]
         baseline = mean_of(model, pictures.some(evenly(others)))
         some = pictures.some(evenly(list(found.numbers(folder))))
-        with bars(f"{folder}: {suspicion.area.name} replaced") as progress:
+        with bars(f"{folder}: {area.name} replaced") as progress:
             test = replace_part(
                 model,
                 some,
-                found.evidence.targets[folder],
-                suspicion.area.part,
+                targets[folder],
+                area.part,
                 baseline=baseline,
                 batch_size=asked.batch_size,
                 progress=progress,
             )
-        yield (folder, suspicion.area), test
+        yield (folder, area), test
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------
@@ -357,17 +385,16 @@ class _Writer:
 
     def add(self, question: str, found: Findings) -> None:
         """Write the tables that are new."""
-        there = {file.name for file in self.files}
-        for name, table in tables_of(found).items():
-            if f"{name}.parquet" not in there:
-                self._write(f"{name}.parquet", as_parquet(table))
+        there = {file.name.removesuffix(".parquet") for file in self.files}
+        for name, table in tables_of(found, without=there):
+            self._write(f"{name}.parquet", as_parquet(table))
         self.answered.append(question)
         self._write_manifest(found)
 
     def add_figures(self, model: Model, found: Findings, pictures: Sequence[np.ndarray]) -> None:
         for name, data in figures_of(model, found, pictures):
             self._write(f"{name}.png", data)
-        self._write_manifest(found)
+            self._write_manifest(found)
 
     def _write(self, name: str, data: bytes) -> None:
         self.files.append(write_whole(self._out, name, data))

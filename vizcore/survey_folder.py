@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from vizcore.findings import NAMES, Findings, calibration_of, tables_of
 from vizcore.folders import SURVEY
-from vizcore.predictions import NO_CLASS
 from vizcore.records import BadParameter, Model
 from vizcore.set_figures import FIGURES
 from vizcore.weights import digest_of_weights, facts_of_model
@@ -28,9 +27,8 @@ PACKAGES = ("torch", "numpy", "pillow", "pyarrow", "scikit-learn")  # of another
 FORM = 1  # of the folder
 PICTURES = "pictures"  # the table of all files
 # What a survey may have written, whether or not it came to list it.
-OURS = re.compile(
-    rf"{re.escape(SURVEY)}|({'|'.join((PICTURES, *NAMES))})\.parquet|({'|'.join(FIGURES)}|strongest_\d+)\.png"
-)
+_NAME = rf"{re.escape(SURVEY)}|({'|'.join((PICTURES, *NAMES))})\.parquet|({'|'.join(FIGURES)}|strongest_\d+)\.png"
+OURS = re.compile(rf"{_NAME}|\.({_NAME})\.[0-9a-f]+{re.escape(TEMPORARY)}")
 
 
 def facts_of(model: Model, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,10 +54,21 @@ def facts_of_pictures(table: pd.DataFrame) -> dict[str, Any]:
 def manifest_of(
     facts: Mapping[str, Any], answered: Sequence[str], found: Findings | None, files: Sequence[WrittenFile]
 ) -> bytes:
-    """``survey.json``: ``facts``, the questions ``answered``, what was ``found`` in sentences, and the ``files``."""
-    sentences = sentences_of(found) if found is not None else ()
-    whole = {**facts, "answered": list(answered), "found": sentences, "files": [asdict(file) for file in files]}
+    """``survey.json``: ``facts``, the questions ``answered``, what was ``found`` and how, the ``files``."""
+    about = {"found": (), "how": {}} if found is None else {"found": sentences_of(found), "how": _how(found)}
+    whole = {**facts, "answered": list(answered), **about, "files": [asdict(file) for file in files]}
     return json.dumps(whole, indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+def _how(found: Findings) -> dict[str, Any]:
+    """Layers, methods and thresholds of what was found."""
+    return {
+        "layers of strongest": [ranked.layer for ranked in found.strongest],  # in the order of strongest_1.png, …
+        "alike from": found.threshold,
+        "kernels by chance": {likeness.layer: likeness.by_chance for likeness in found.kernels},
+        "pictures of ablations": {one.folder: len(one.ablated[0].before) for one in found.carried if one.ablated},
+        "heatmaps": found.evidence and {"method": found.evidence.method, "layer": found.evidence.layer},
+    }
 
 
 def as_parquet(table: pd.DataFrame) -> bytes:
@@ -79,7 +88,7 @@ def as_zip(
     """The same folder as a zip: the tables of what was ``found`` so far, the table of all ``pictures`` (``picture``,
     ``sha256``, ``folder``, ``error``), ``figures`` by name, and the manifest. The same findings give the same bytes."""
     data = {f"{PICTURES}.parquet": as_parquet(pictures)}
-    data |= {f"{name}.parquet": as_parquet(table) for name, table in tables_of(found).items()}
+    data |= {f"{name}.parquet": as_parquet(table) for name, table in tables_of(found)}
     data |= {f"{name}.png": figure for name, figure in figures}
     files = [WrittenFile(name, len(one), hashlib.sha256(one).hexdigest()) for name, one in data.items()]
     facts = facts_of(model, asked) | {"pictures": facts_of_pictures(pictures)}
@@ -91,22 +100,37 @@ def as_zip(
     return packed.getvalue()
 
 
-def make_room(out: Path) -> None:
-    """Make the folder ``out``, or empty it of what a survey wrote there, finished or not.
+def check_room(out: Path) -> None:
+    """Whether a survey can go to the folder ``out``: that is to be made, is empty, or holds a survey and no more.
 
-    Raises BadParameter where it holds anything else, and where it cannot be."""
+    Raises BadParameter."""
     if not out.parent.is_dir():
         raise BadParameter(f"The results are to go to {str(out)!r}, but there is no folder {str(out.parent)!r}.")
     if out.exists() and not out.is_dir():
         raise BadParameter(f"The results are to go to {str(out)!r}, which is a file. Name a folder.")
-    out.mkdir(exist_ok=True)
-    names = [path.name for path in out.iterdir() if not path.name.endswith(TEMPORARY)]
-    if strangers := [name for name in names if SURVEY not in names or not OURS.fullmatch(name)]:
+    paths = list(out.iterdir()) if out.exists() else []
+    begun = _is_survey(out / SURVEY)
+    if strangers := [path.name for path in paths if not (begun and path.is_file() and OURS.fullmatch(path.name))]:
         raise BadParameter(
             f"{str(out)!r} holds {strangers[0]!r}, which is of no survey. Name a new folder, or an empty one."
         )
-    for path in out.iterdir():
+
+
+def make_room(out: Path) -> None:
+    """Make the folder ``out``, or empty it of what a survey wrote there, finished or not. Raises BadParameter."""
+    check_room(out)
+    out.mkdir(exist_ok=True)
+    # The manifest last: it says whose the others are.
+    for path in sorted(out.iterdir(), key=lambda path: path.name == SURVEY):
         path.unlink()
+
+
+def _is_survey(path: Path) -> bool:
+    try:
+        facts = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(facts, dict) and {"form", "answered", "found", "files"} <= set(facts)
 
 
 # -- in sentences ----------------------------------------------------------------------------------------------------
@@ -128,20 +152,26 @@ def _of_answers(found: Findings) -> Iterator[str]:
     curve = calibration_of(evaluation)
     more = "more" if curve.error > curve.rarely else "no more"
     yield f"The expected calibration error is {curve.error:.1%}, {more} than chance explains."
-    open_ones = [
-        name for name, k in zip(evaluation.mapping.folders, evaluation.mapping.classes, strict=True) if k == NO_CLASS
-    ]
-    if open_ones:
-        yield f"Folders without a class, not counted: {len(open_ones)}, the first “{open_ones[0]}”."
+    for folder, found_classes in zip(evaluation.mapping.folders, evaluation.mapping.candidates, strict=True):
+        if len(found_classes) > 1:
+            yield f"The folder “{folder}” is named after several classes, and is not counted."
+    if unmatched := evaluation.mapping.unmatched:
+        yield f"Folders without a class, not counted: {len(unmatched)}, the first “{unmatched[0]}”."
 
 
 def _of_channels(found: Findings) -> Iterator[str]:
     for ranked in found.strongest:
         yield f"{ranked.layer}: {len(ranked.dead)} of {len(ranked.channels)} channels are dead over these pictures."
-    for by, every in (("kernels", found.kernels), ("channels", found.outputs)):
-        for likeness in every:
-            count = len(likeness.pairs(found.threshold))
-            yield f"{likeness.layer}: {count} pairs of {by} are alike ({found.threshold:.2f} or more)."
+    at = f"{found.threshold:.2f} or more, of either sign"
+    for likeness in found.kernels:
+        chance = likeness.by_chance or 0.0
+        means = ", so that they mean nothing" if found.threshold <= chance else ""
+        yield (
+            f"{likeness.layer}: {len(likeness.pairs(found.threshold))} pairs of kernels have a cosine of {at}; "
+            f"shuffled weights reach {chance:.2f}{means}."
+        )
+    for likeness in found.outputs:
+        yield f"{likeness.layer}: {len(likeness.pairs(found.threshold))} pairs of channels have a correlation of {at}."
 
 
 def _of_shortcuts(found: Findings) -> Iterator[str]:
