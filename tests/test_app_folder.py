@@ -450,6 +450,21 @@ def test_the_zip_of_everything_says_what_the_pages_found_and_no_more() -> None:
         )
         np.testing.assert_allclose(row["values"], heat.values.ravel(), rtol=1e-5, atol=1e-6)
         assert tables["pictures"]["sha256"][number] == folder_all.digest_of(check_photo(picture))
+    assert facts["how"]["layers of strongest"] == ["conv2"]
+    assert facts["how"]["heatmaps"] == {"method": "hires_cam", "layer": folders.here.model.layers["cam"]}
+
+
+def test_what_could_not_be_read_of_a_zip_stands_in_its_results_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Folders] = []
+    monkeypatch.setattr(folder_all, "offer", shown.append)
+    members = {f"{n}/{n}.png": png_of(n, 0) for n in range(6)} | {"1/broken.png": b"nothing"}
+    press(with_zip(opened(), members), "answers of the set")
+    tables, facts, _ = tables_in(folder_all.packed(shown[-1], [], None, 0.9))
+    assert facts["pictures"]["errors"] == 1
+    assert len(tables["answers"]) == 6
+    (row,) = tables["pictures"][tables["pictures"]["error"].notna()].itertuples()
+    assert row.picture == "1/broken.png"
+    assert "picture" in row.error
 
 
 def switched(app: AppTest, question: str) -> AppTest:

@@ -58,6 +58,33 @@ def ten(mark: int | None = None, seed: int = 0, **options: Any) -> list[ClassEvi
     return [class_evidence(f"class {k}", marked(m) if k == mark else m, **options) for k, m in enumerate(maps)]
 
 
+def test_labels_of_one_class_are_not_compared_with_one_another_and_are_one_to_the_others() -> None:
+    maps = [bumps(k, n=40) for k in range(10)]
+    maps[3] = marked(maps[3])
+    whole = [class_evidence(f"class {k}", m) for k, m in enumerate(maps)]
+    parts = [class_evidence("class 3 again", maps[3][:15]), class_evidence("class 3", maps[3][15:])]
+    split = [*whole[:3], *parts, *whole[4:]]
+    targets = {one.label: 3 if one.label == "class 3 again" else int(one.label[-1]) for one in split}
+    together, apart, split_by_class = suspected(whole), suspected(split), suspected(split, targets)
+    assert list(together.of_class) == ["class 3"]
+    assert not apart.suspicions, "each hides the other"
+    assert set(split_by_class.of_class) == {"class 3", "class 3 again"}
+    assert (split_by_class.classes, split_by_class.questions) == (10, 11 * 9)
+    # What a label is compared with is the same, whether another class is one folder or two.
+    marked_two = [class_evidence("class 7", marked(maps[7])) if one.label == "class 7" else one for one in split]
+    marked_one = [class_evidence("class 7", marked(maps[7])) if one.label == "class 7" else one for one in whole]
+    one, two = suspected(marked_one), suspected(marked_two, targets)
+    for first in one.suspicions:
+        if first.label == "class 7":
+            (again,) = [s for s in two.suspicions if (s.label, s.area) == (first.label, first.area)]
+            assert again.p / two.questions == pytest.approx(first.p / one.questions, rel=1e-9)
+            assert again.others == pytest.approx(first.others)
+    own = suspected(whole, {one.label: k for k, one in enumerate(whole)})
+    assert [(one.label, one.area) for one in own.suspicions] == [(one.label, one.area) for one in together.suspicions]
+    few = suspected([whole[0], whole[1], *parts], targets)
+    assert few.sentence.startswith("3 classes with 10 pictures or more are too few")
+
+
 # ---- shares ----------------------------------------------------------------------------------------------------------
 
 
