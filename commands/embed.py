@@ -15,7 +15,7 @@ from commands import common
 if TYPE_CHECKING:
     import numpy as np
 
-LEAST, MOST = 5, 10_000  # pictures
+LEAST, MOST = 5, 100_000  # pictures
 SIDE = 1024  # pixels: larger photos are reduced on being read, above what any net here looks at
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from commands import common
 
-QUESTIONS = ("answers", "channels", "shortcuts")
+QUESTIONS = ("answers", "features", "channels", "shortcuts")
 
 
 def add(commands: Any) -> None:

@@ -70,7 +70,8 @@ MAY_IMPORT_A_METHOD: set[tuple[str, str]] = {
     *(
         ("survey", what)
         for what in (
-            *("alike", "cam", "class_channels", "filters", "findings", "heat_clusters", "predictions", "replaced"),
+            *("alike", "cam", "class_channels", "embedding", "filters", "findings", "heat_clusters"),
+            *("predictions", "replaced"),
             *("set_figures", "shortcuts", "strongest", "survey_folder", "warp"),
         )
     ),

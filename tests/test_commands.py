@@ -247,7 +247,7 @@ def test_models_and_methods_are_listed_by_the_names_that_are_asked_for(capsys: p
             "No map could be made. CAM of",
         ),
         (("embed", "nowhere"), 1, "There is no folder 'nowhere'"),
-        (("embed", "."), 1, "it must be 5 to 10,000"),
+        (("embed", "."), 1, "it must be 5 to 100,000"),
         (("embed", ".", "--perplexity", "many"), 2, "invalid float value"),
         (("paint",), 2, "invalid choice"),
         ((), 2, "required: COMMAND"),

@@ -30,6 +30,7 @@ from vizcore import whole_files
 from vizcore.alike import Likeness, alike_channels, alike_kernels
 from vizcore.cam import cam
 from vizcore.class_channels import ablate_channels, class_channels
+from vizcore.embedding import extract_features
 from vizcore.filters import filters
 from vizcore.findings import NAMES
 from vizcore.folders import pictures_in
@@ -41,7 +42,7 @@ from vizcore.records import BadParameter, Filters, LayerNotFound, Model, Unsuppo
 from vizcore.set_figures import confusion_figure, means_figure
 from vizcore.shortcuts import class_evidence, suspected
 from vizcore.strongest import strongest_patches
-from vizcore.survey import Asked, Survey, survey
+from vizcore.survey import QUESTIONS, Asked, Survey, survey
 from vizcore.weights import digest_of_weights
 
 SEED = 30  # of the planted mark
@@ -144,6 +145,13 @@ def test_answers_and_confusions_are_those_of_evaluate(marked: Planted, done: Sur
         assert (row["recall_low"], row["recall_high"]) == score.recall.interval
     assert read(out, "calibration")["pictures"].sum() == len(names)
     assert f"{found.accuracy.hits} of {found.accuracy.count} pictures are right" in done.sentences[0]
+
+
+def test_features_are_those_before_the_last_layer(marked: Planted, done: Survey, folder: Path, out: Path) -> None:
+    table = read(out, "features")
+    assert list(table["picture"]) == readable(folder)
+    wanted = extract_features(marked.model, pictures_of(folder))
+    np.testing.assert_allclose(np.stack(list(table["features"])), wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_channels_are_those_of_their_methods(marked: Planted, done: Survey, folder: Path, out: Path) -> None:
@@ -314,7 +322,7 @@ def test_the_manifest_lists_the_files_the_weights_the_parameters_and_the_version
     assert facts["asked"]["layers"] == ["relu3"]
     assert facts["asked"]["method"] == "hires_cam"
     assert set(facts["versions"]) == {"torch", "numpy", "pillow", "pyarrow", "scikit-learn"}
-    assert facts["answered"] == ["answers", "channels", "shortcuts"]
+    assert facts["answered"] == list(QUESTIONS)
     assert facts["found"] == list(done.sentences)
     assert facts["how"]["layers of strongest"] == ["relu3"]
     assert facts["how"]["heatmaps"] == {"method": "hires_cam", "layer": "relu3"}
@@ -365,11 +373,11 @@ def test_a_stop_in_the_middle_leaves_what_was_answered_and_the_next_run_is_whole
     with pytest.raises(KeyboardInterrupt):
         survey(marked.model, few, out, bars=bars)
     facts = manifest(out)
-    assert facts["answered"] == ["answers"]
+    assert facts["answered"] == ["answers", "features"]
     assert {file["name"] for file in facts["files"]} == {path.name for path in out.iterdir()} - {"survey.json"}
     assert len(read(out, "answers")) == 4
     survey(marked.model, few, out)
-    assert manifest(out)["answered"] == ["answers", "channels", "shortcuts"]
+    assert manifest(out)["answered"] == list(QUESTIONS)
 
 
 def test_a_full_disk_leaves_whole_files_only(
@@ -494,7 +502,7 @@ def test_mean_heatmaps_of_very_many_classes_are_drawn_in_part() -> None:
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        (Asked(("colours",)), "questions names 'colours'; it must be of answers, channels, shortcuts"),
+        (Asked(("colours",)), "questions names 'colours'; it must be of answers, features, channels, shortcuts"),
         (Asked(method="rise"), "method is 'rise'; it must be one of"),
         (Asked(method="eigen_cam"), "method is 'eigen_cam'; it must be one of"),
         (Asked(layers=("classifier",)), "classifier"),
@@ -589,7 +597,7 @@ def test_the_command_says_what_was_found_and_writes_the_same_tables(
 @pytest.mark.parametrize(
     ("options", "words", "status"),
     [
-        (("--do", "colours"), "'colours' is none of answers, channels, shortcuts", 2),
+        (("--do", "colours"), "'colours' is none of answers, features, channels, shortcuts", 2),
         (("--means", "cats"), "--means is 'cats'; it must be FOLDER=CLASS", 1),
         (("--means", "0=cats"), "--means is 'cats'", 1),
         (("--means", "0=1", "--means", "0=2"), "--means is given twice for the folder '0'", 1),

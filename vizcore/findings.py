@@ -54,7 +54,8 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What was found over n pictures: their ``names`` and ``folders``, and of what was asked the records.
+    """What was found over n pictures: their ``names`` and ``folders``, and of what was asked the records, or
+    ``features`` (n, d).
 
     ``strongest``, ``kernels`` and ``outputs`` have one a layer, ``means`` one a folder; ``groups`` are those of a
     folder's heatmaps, ``replaced`` the counter-tests. Numbers in them are places in ``names``, but in ``means`` and
@@ -65,6 +66,7 @@ class Findings:
     folders: Sequence[str]
     labels: Sequence[str]
     evaluation: Evaluation | None = None
+    features: np.ndarray | None = None
     strongest: Sequence[StrongestPatches] = ()
     kernels: Sequence[Likeness] = ()
     outputs: Sequence[Likeness] = ()
@@ -270,6 +272,11 @@ def _ablated(found: Findings) -> Iterator[Row]:
 # -- shortcuts -------------------------------------------------------------------------------------------------------
 
 
+def _features(found: Findings) -> Iterator[Block]:
+    if found.features is not None:
+        yield {"picture": list(found.names), "folder": list(found.folders), "features": list(found.features)}
+
+
 def _heatmaps(found: Findings) -> Iterator[Row]:
     if found.evidence is None:
         return
@@ -357,6 +364,7 @@ def _replaced(found: Findings) -> Iterator[Row]:
 
 
 BLOCKS: dict[str, Callable[[Findings], Iterator[Block]]] = {
+    "features": _features,
     "channels": _channels,
     "strongest": _strongest,
     "carriers": _carriers,

@@ -1,9 +1,10 @@
 """What a network does over a whole folder of pictures, written as one folder of Parquet: a survey.
 
-Folders are the classes. Three questions, each of which the page Set asks as well:
+Folders are the classes. Four questions, of which the page Set asks all but the second:
 
 * ``answers``: what every picture is answered with, accuracy with its interval, recall and precision of each class, the
   table of confusions, calibration (`vizcore.predictions`, `vizcore.calibration`).
+* ``features``: the numbers of each picture before the last layer (`vizcore.embedding`), to be mapped or searched.
 * ``channels``: of each layer that is named the dead channels, the nine pictures that excite each channel most, pairs
   that do the same work, the channels that carry each class and what ablating them does (`vizcore.strongest`,
   `vizcore.alike`, `vizcore.class_channels`).
@@ -37,6 +38,7 @@ import torch
 from vizcore.alike import alike_channels, alike_kernels
 from vizcore.cam import CAM_METHODS, cam
 from vizcore.class_channels import ablate_channels, class_channels
+from vizcore.embedding import extract_features
 from vizcore.filters import convolutions, filters
 from vizcore.findings import Carried, Evidence, Findings, tables_of
 from vizcore.folders import SURVEY, PictureFile, as_text, labels_of, pictures_beside, read_picture
@@ -63,7 +65,7 @@ from vizcore.survey_folder import (
 from vizcore.warp import by_place
 from vizcore.whole_files import WrittenFile, write_whole
 
-QUESTIONS = ("answers", "channels", "shortcuts")
+QUESTIONS = ("answers", "features", "channels", "shortcuts")
 METHODS = tuple(name for name in CAM_METHODS if name != "eigen_cam")  # which is blind to the class
 
 Bars = Callable[[str], AbstractContextManager[Progress]]
@@ -120,9 +122,10 @@ def survey(
     ``pictures.parquet`` with their error. ``bars`` makes a bar of what its name says, a context that gives a Progress;
     what that raises, and Ctrl-C, leaves the tables of the questions that were answered, and ``survey.json`` says which.
 
-    Cost of n pictures: n passes for answers; for each layer 2 n, n forth and back, and ``without`` for each picture of
-    which channels are ablated; n heatmaps for shortcuts, some hundred passes for 40 pictures of each suspected class,
-    and time and memory for the square of a folder's pictures to group its heatmaps (a second for 1 000).
+    Cost of n pictures: n passes for answers and n for features; for each layer 2 n, n forth and back, and ``without``
+    for each picture of which channels are ablated; n heatmaps for shortcuts, some hundred passes for 40 pictures of
+    each suspected class, and time and memory for the square of a folder's pictures to group its heatmaps (a second for
+    1 000).
 
     Raises BadParameter for what cannot be asked, for a folder without pictures that can be read, and where ``out``
     holds something else; LayerNotFound, UnsupportedModel, all of these before ``out`` is touched; OSError where it
@@ -143,7 +146,7 @@ def survey(
     good = [name for name, file in zip(names, files, strict=True) if file.error is None]
     pictures = _Pictures(folder, good)
     writer.add("answers", found)
-    for question, step in (("channels", _channels), ("shortcuts", _shortcuts)):
+    for question, step in (("features", _features), ("channels", _channels), ("shortcuts", _shortcuts)):
         if question in asked.questions:
             found = step(model, pictures, found, asked, bars)
             writer.add(question, found)
@@ -194,6 +197,8 @@ def _try(model: Model, asked: Asked) -> None:
     for layer in asked.layers:
         strongest_patches(model, noise, layer, channels=[0])
         class_channels(model, noise, 0, layer)
+    if "features" in asked.questions:
+        extract_features(model, noise)
     if "shortcuts" in asked.questions:
         cam(model, noise, 0, asked.method)
 
@@ -258,6 +263,12 @@ def _answered(
             mapping = mapping.with_class(name, k)
     evaluation = evaluate(predictions, kept, mapping)
     return files, Findings(tuple(as_text(names[n]) for n in good), tuple(kept), model.labels, evaluation)
+
+
+def _features(model: Model, pictures: _Pictures, found: Findings, asked: Asked, bars: Bars) -> Findings:
+    with bars("features") as progress:
+        features = extract_features(model, pictures, batch_size=asked.batch_size, progress=progress)
+    return replace(found, features=features)
 
 
 # -- channels --------------------------------------------------------------------------------------------------------

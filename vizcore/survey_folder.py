@@ -195,6 +195,7 @@ def answered_of(found: Findings) -> list[str]:
     """The questions that were asked, at least in part."""
     asked = {
         "answers": found.evaluation is not None,
+        "features": found.features is not None,
         "channels": bool(found.strongest or found.kernels or found.outputs or found.carried),
         "shortcuts": found.evidence is not None,
     }
