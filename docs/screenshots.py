@@ -57,6 +57,7 @@ def main(address: str) -> None:
 
 def press_all(page: Page) -> None:
     """Start what waits for a button, and what shows its button only when that is done."""
+    page.wait_for_timeout(3000)  # a page may be idle for a moment before its button comes
     labels = [page.get_by_role("button", name=label) for label in BUTTONS]
     while waiting := [button for button in labels if button.count()]:
         waiting[0].first.click()
