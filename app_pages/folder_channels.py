@@ -18,7 +18,8 @@ def show(folders: Folders) -> None:
     layer = choose_layer(folders.here)
     st.page_link(
         "app_pages/layers.py",
-        label="The nine pictures that excite each channel most, with their patches: page Layers",
+        label="The nine strongest pictures",
+        help="Those that excite each channel most, with their patches, on the page Layers.",
         icon=":material/layers:",
         query_params={"layer": layer},
     )

@@ -7,7 +7,6 @@ import contextlib
 import difflib
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -236,20 +235,7 @@ def check_output(asked: Any) -> None:
 
 def write(path: Path, data: bytes) -> None:
     """Write a file, whole or not at all, and say so."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            file.write(data)
-            file.close()
-            os.chmod(file.name, 0o666 & ~_umask())
-            os.replace(file.name, path)
-        except BaseException:  # a full disk, Ctrl-C: what is half written goes
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    from vizcore.whole_files import write_whole
+
+    write_whole(path.parent, path.name, data)
     print(f"{path}: {len(data):,} bytes", file=sys.stderr)
-
-
-def _umask() -> int:
-    """Of this process: a temporary file is for its owner only, a result is not."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

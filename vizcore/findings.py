@@ -187,6 +187,11 @@ def _confusions(found: Findings) -> Iterator[Row]:
         }
 
 
+def _features(found: Findings) -> Iterator[Block]:
+    if found.features is not None:
+        yield {"picture": list(found.names), "folder": list(found.folders), "features": list(found.features)}
+
+
 # -- channels --------------------------------------------------------------------------------------------------------
 
 
@@ -270,11 +275,6 @@ def _ablated(found: Findings) -> Iterator[Row]:
 
 
 # -- shortcuts -------------------------------------------------------------------------------------------------------
-
-
-def _features(found: Findings) -> Iterator[Block]:
-    if found.features is not None:
-        yield {"picture": list(found.names), "folder": list(found.folders), "features": list(found.features)}
 
 
 def _heatmaps(found: Findings) -> Iterator[Row]:
